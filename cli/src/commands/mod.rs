@@ -1,0 +1,96 @@
+//! One file per command, without engine logic.
+
+use crate::command::Verb;
+use crate::report::Failure;
+
+mod attach;
+mod check;
+mod commit;
+mod cp;
+pub(crate) mod create;
+mod df;
+mod diff;
+mod doctor;
+mod exec;
+mod export;
+mod history;
+mod images;
+mod import;
+mod info;
+mod inspect;
+mod load;
+mod logs;
+mod port;
+mod prune;
+mod ps;
+mod rename;
+mod rm;
+mod run;
+mod save;
+mod sizes;
+pub(crate) mod start;
+pub(crate) mod stop;
+mod tag;
+mod top;
+mod version;
+mod volume;
+mod words;
+
+/// All commands.
+pub(crate) const VERBS: &[Verb] = &[
+    attach::VERB,
+    check::VERB,
+    create::VERB,
+    df::VERB,
+    commit::VERB,
+    cp::VERB,
+    diff::VERB,
+    doctor::VERB,
+    exec::VERB,
+    export::VERB,
+    history::VERB,
+    images::VERB,
+    import::VERB,
+    info::VERB,
+    inspect::CONTAINER,
+    inspect::IMAGE,
+    inspect::VERB,
+    inspect::VOLUME,
+    load::VERB,
+    logs::VERB,
+    port::VERB,
+    prune::CONTAINER,
+    prune::IMAGE,
+    prune::SYSTEM,
+    prune::VOLUME,
+    ps::VERB,
+    rename::VERB,
+    rm::VERB,
+    run::VERB,
+    save::VERB,
+    start::VERB,
+    stop::KILL,
+    stop::RESTART,
+    stop::STOP,
+    stop::WAIT,
+    tag::REMOVE,
+    tag::TAG,
+    top::VERB,
+    version::SHORT,
+    version::VERB,
+    volume::CREATE,
+    volume::LIST,
+    volume::REMOVE,
+];
+
+/// The failure of a command that needs a running container.
+pub(crate) fn not_running(id: &str) -> Failure {
+    Failure::new(format!(
+        "container {} is not running",
+        id.get(..12).unwrap_or(id)
+    ))
+    .hint(format!(
+        "start it: rctr start {}",
+        id.get(..12).unwrap_or(id)
+    ))
+}

@@ -1,0 +1,91 @@
+//! `rctr tag` and `rctr rmi`: names of images come and go.
+
+use clap::{Arg, ArgMatches, Command};
+use rctr_runtime::identity::{self, Mounts};
+use rctr_storage::Store;
+use rctr_storage::reference::Reference;
+use rctr_storage::removal::RemoveImage;
+
+use super::words;
+use crate::command::Verb;
+use crate::context::Context;
+use crate::output;
+use crate::report::Failure;
+
+/// `tag`.
+pub(crate) const TAG: Verb = Verb {
+    names: &["tag", "image tag"],
+    about: "Give an image one more name",
+    args: |command| {
+        let command = words::required(command, "image", "IMAGE[:TAG]");
+        words::required(command, "target", "NAME[:TAG]")
+    },
+    run: tag,
+};
+
+/// `rmi`.
+pub(crate) const REMOVE: Verb = Verb {
+    names: &["rmi", "image rm", "image remove"],
+    about: "Remove images, or names of images",
+    args: |command: Command| {
+        command
+            .arg(
+                Arg::new("image")
+                    .value_name("IMAGE")
+                    .num_args(1..)
+                    .required(true),
+            )
+            .arg(words::on(
+                "force",
+                Some('f'),
+                "Remove it with all its names, even if a stopped container uses it",
+            ))
+            .arg(words::on(
+                "no-prune",
+                None,
+                "Keep nameless images that it was made from",
+            ))
+            .arg(
+                words::values("platform", None, "Ignored: an image here has one platform")
+                    .hide(true),
+            )
+    },
+    run: remove,
+};
+
+fn tag(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
+    let target = words::text(matches, "target").unwrap_or_default();
+    let target: Reference = target.parse()?;
+    let store = Store::open(&context.root)?;
+    let image = store.find_image(words::text(matches, "image").unwrap_or_default())?;
+    store.tag(&image, &target)?;
+    Ok(0)
+}
+
+fn remove(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
+    let options = RemoveImage {
+        force: words::is_on(matches, "force"),
+        keep_parents: words::is_on(matches, "no-prune"),
+    };
+    let names = words::list(matches, "image");
+    let store = Store::open(&context.root)?;
+    // Its files belong to several owners. Who asks for nothing that is there needs no namespace to hear so.
+    if names.iter().any(|name| store.find_image(name).is_ok()) {
+        crate::leftovers::clear(context, &store);
+        identity::enter(&context.identity()?, Mounts::Host)?;
+    }
+    let mut code = 0;
+    for name in names {
+        match store.remove_image(&name, options) {
+            Ok(removed) => removed.iter().for_each(output::line),
+            Err(error) => {
+                // With -f, nothing there is what was wanted, but it is said.
+                if !(options.force && error.is_not_found()) {
+                    code = 1;
+                }
+                output::error(Failure::from(error));
+            }
+        }
+    }
+    Ok(code)
+}

@@ -1,0 +1,28 @@
+//! What is alive: namespaces, identities, mounts, seccomp, network, pty, the monitor.
+//!
+//! Takes plain data ([`plan::LaunchPlan`]) and knows the runtime-spec and the kernel; it knows nothing of tags,
+//! registries or Dockerfiles, and never prints.
+
+pub mod attach;
+pub mod caps;
+pub mod cgroup;
+pub mod control;
+pub mod exec;
+mod freeze;
+mod fuse;
+mod handshake;
+pub mod host;
+pub mod identity;
+pub mod init;
+pub mod launch;
+pub mod log;
+pub mod monitor;
+pub mod net;
+pub mod plan;
+pub mod probe;
+pub mod process;
+pub mod rootfs;
+mod sealed;
+pub mod seccomp;
+pub mod sys;
+pub mod users;

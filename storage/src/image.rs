@@ -1,0 +1,475 @@
+//! Images: finding, listing, making and tagging them.
+//!
+//! An image's ID is the digest of its config. The same ID with several tags is one image.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::atomic::{self, Durability};
+use crate::blob::BlobError;
+use crate::config::ImageConfig;
+use crate::container::ContainerError;
+use crate::digest::{DiffId, Digest};
+use crate::explain::Explain;
+use crate::index::Catalog;
+use crate::layer::LayerBlob;
+use crate::manifest::{Descriptor, Manifest, OCI_CONFIG, OCI_MANIFEST, Platform, oci_layer_type};
+use crate::reference::Reference;
+use crate::session::Pin;
+use crate::store::{Store, StoreError};
+use crate::timestamp;
+use crate::tree;
+
+/// Why something about an image fails.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// Neither name nor ID nor the beginning of one.
+    #[error("No such image: {name}")]
+    NotFound {
+        /// What was given, completed by `:latest`.
+        name: String,
+    },
+    /// The beginning of several IDs.
+    #[error("{prefix} is the beginning of {count} image IDs")]
+    Ambiguous {
+        /// What was given.
+        prefix: String,
+        /// How many images it fits.
+        count: usize,
+    },
+    /// A name that can't be a tag.
+    #[error("{reference} has a digest: a tag is wanted")]
+    NotATag {
+        /// What was given.
+        reference: Reference,
+    },
+    /// A document of the image isn't what it should be.
+    #[error("{what} {digest} is no valid document")]
+    Document {
+        /// `manifest` or `config`.
+        what: &'static str,
+        /// Which.
+        digest: Digest,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// Manifest and config disagree.
+    #[error("image {id} has {layers} layers in its manifest and {diff_ids} in its config")]
+    Layers {
+        /// The image.
+        id: Digest,
+        /// In the manifest.
+        layers: usize,
+        /// In the config.
+        diff_ids: usize,
+    },
+    /// An index without a fitting manifest.
+    #[error("the image index {digest} has no manifest for this machine's architecture")]
+    NoPlatform {
+        /// The index.
+        digest: Digest,
+    },
+    /// A blob or layer of the image isn't in the store.
+    #[error("{part} is missing from the store")]
+    Incomplete {
+        /// `blob sha256:…` or `layer sha256:…`.
+        part: String,
+    },
+    /// Removal is refused, docker's words.
+    #[error("conflict: unable to delete {id} ({}) - {reason}", if *forcible { "must be forced" } else { "cannot be forced" })]
+    InUse {
+        /// The first 12 digits of the ID.
+        id: String,
+        /// Whether force would do it.
+        forcible: bool,
+        /// Why.
+        reason: String,
+    },
+    /// Untagging is refused, docker's words.
+    #[error(
+        "conflict: unable to remove repository reference \"{name}\" (must force) - container {container} is using its referenced image {id}"
+    )]
+    ReferenceInUse {
+        /// What was given.
+        name: String,
+        /// The first 12 digits of the container's ID.
+        container: String,
+        /// The first 12 digits of the image's ID.
+        id: String,
+    },
+    /// Reading the containers failed.
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    /// A blob failed.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// The store said no.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Explain for ImageError {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NotFound { .. } => "`rctr images` lists the images here".to_owned(),
+            Self::Ambiguous { .. } => "give more digits of the ID, or the name".to_owned(),
+            Self::NotATag { .. } => "write NAME[:TAG]".to_owned(),
+            Self::Document { .. } | Self::Layers { .. } | Self::Incomplete { .. } => {
+                "run `rctr system check --repair`, then load or pull the image again".to_owned()
+            }
+            Self::NoPlatform { .. } => "get an image for this machine's platform".to_owned(),
+            Self::InUse { forcible: true, .. } | Self::ReferenceInUse { .. } => {
+                "remove what uses it first, or use --force".to_owned()
+            }
+            Self::InUse { .. } => "stop and remove what uses it first".to_owned(),
+            Self::Container(error) => return error.hint(),
+            Self::Blob(error) => return error.hint(),
+            Self::Store(error) => return error.hint(),
+        })
+    }
+}
+
+/// An image with its documents.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Image {
+    /// Digest of the config.
+    pub id: Digest,
+    /// The manifest.
+    pub manifest: Descriptor,
+    /// The config.
+    pub config: ImageConfig,
+    /// Base first.
+    pub layers: Vec<LayerBlob>,
+    /// All its tags.
+    pub tags: Vec<Reference>,
+    /// Where it was pulled from or pushed to: `repository@digest`.
+    pub digests: Vec<Reference>,
+    /// Bytes of the unpacked layers.
+    pub size: u64,
+    /// The image that it was made from, here.
+    pub parent: Option<Digest>,
+    /// RFC 3339; `None`: never tagged here.
+    pub tagged: Option<String>,
+}
+
+/// What `images` shows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageSummary {
+    /// Digest of the config.
+    pub id: Digest,
+    /// Digest of the manifest.
+    pub manifest: Digest,
+    /// In bytes.
+    pub manifest_size: u64,
+    /// Media type of the manifest.
+    pub manifest_type: String,
+    /// All its tags; none: it is dangling.
+    pub tags: Vec<Reference>,
+    /// `repository@digest`.
+    pub digests: Vec<Reference>,
+    /// RFC 3339; empty: not known.
+    pub created: String,
+    /// Bytes of the unpacked layers.
+    pub size: u64,
+    /// How many.
+    pub layers: usize,
+    /// The image that it was made from, here.
+    pub parent: Option<Digest>,
+    /// Operating system and architecture.
+    pub platform: Platform,
+    /// RFC 3339; `None`: never tagged here.
+    pub tagged: Option<String>,
+}
+
+/// An image to be made.
+#[derive(Debug, Clone)]
+pub struct NewImage {
+    /// `rootfs.diff_ids` is filled in from `layers`.
+    pub config: ImageConfig,
+    /// Base first; all of them in the store.
+    pub layers: Vec<LayerBlob>,
+    /// Taken from other images that have them.
+    pub tags: Vec<Reference>,
+    /// The image that it is made from.
+    pub parent: Option<Digest>,
+}
+
+impl Store {
+    /// All images, newest first. Reads `index.json` and nothing else.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn images(&self) -> Result<Vec<ImageSummary>, ImageError> {
+        let mut images: Vec<_> = Catalog::read(self)?.images.into_values().collect();
+        images.sort_by_cached_key(|image| {
+            (
+                std::cmp::Reverse(timestamp::nanoseconds(&image.created)),
+                image.id,
+            )
+        });
+        Ok(images)
+    }
+
+    /// The image with this name: a tag (completed by `:latest`), `repository@digest`, an ID with or without `sha256:`, or
+    /// the unique beginning of one; in this order.
+    ///
+    /// # Errors
+    /// When there is none, several, or its documents are missing or damaged.
+    pub fn find_image(&self, name: &str) -> Result<Image, ImageError> {
+        let catalog = Catalog::read(self)?;
+        let found = catalog.find(name)?;
+        self.read_image(&catalog.images[&found.id])
+    }
+
+    /// The documents of an image from [`Store::images`].
+    ///
+    /// # Errors
+    /// When they are missing or damaged.
+    pub fn read_image(&self, summary: &ImageSummary) -> Result<Image, ImageError> {
+        let descriptor = Descriptor::new(
+            &summary.manifest_type,
+            summary.manifest,
+            summary.manifest_size,
+        );
+        let (manifest_descriptor, manifest) = self.resolve_manifest(&descriptor)?;
+        let config = self.read_config(&manifest.config.digest)?;
+        Ok(Image {
+            id: manifest.config.digest,
+            layers: layer_blobs(&manifest, &config)?,
+            manifest: manifest_descriptor,
+            config,
+            tags: summary.tags.clone(),
+            digests: summary.digests.clone(),
+            size: summary.size,
+            parent: summary.parent,
+            tagged: summary.tagged.clone(),
+        })
+    }
+
+    /// Makes an image: writes its config and an OCI manifest, and lists it. The same input gives the same bytes.
+    ///
+    /// # Errors
+    /// When a layer isn't in the store, or something can't be written; the image isn't listed then.
+    pub fn create_image(&self, mut new: NewImage) -> Result<Image, ImageError> {
+        new.config.rootfs.diff_ids = new.layers.iter().map(|layer| layer.diff_id).collect();
+        let config_bytes = atomic::to_json(&self.path("blobs"), &new.config)?;
+        let config = self.put_document(&config_bytes)?;
+        let descriptor = self.put_manifest(config, config_bytes.len() as u64, &new.layers)?;
+        self.list_image(&descriptor, &new.tags, &[], new.parent)
+    }
+
+    /// Writes the OCI manifest of an image whose config, of `size` bytes, is in the store.
+    pub(crate) fn put_manifest(
+        &self,
+        config: Digest,
+        size: u64,
+        layers: &[LayerBlob],
+    ) -> Result<Descriptor, ImageError> {
+        let layer = |layer: &LayerBlob| {
+            Descriptor::new(oci_layer_type(&layer.media_type), layer.digest, layer.size)
+        };
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: OCI_MANIFEST.to_owned(),
+            config: Descriptor::new(OCI_CONFIG, config, size),
+            layers: layers.iter().map(layer).collect(),
+            extra: serde_json::Map::new(),
+        };
+        let bytes = atomic::to_json(&self.path("blobs"), &manifest)?;
+        let digest = self.put_document(&bytes)?;
+        Ok(Descriptor::new(OCI_MANIFEST, digest, bytes.len() as u64))
+    }
+
+    /// Lists an image whose manifest, config and layers are in the store: loaded or pulled ones, whose bytes are kept.
+    ///
+    /// # Errors
+    /// When a part of it isn't in the store, or `index.json` can't be written.
+    pub fn list_image(
+        &self,
+        descriptor: &Descriptor,
+        tags: &[Reference],
+        digests: &[Reference],
+        parent: Option<Digest>,
+    ) -> Result<Image, ImageError> {
+        if let Some(reference) = tags.iter().find(|tag| tag.digest.is_some()) {
+            let reference = reference.clone();
+            return Err(ImageError::NotATag { reference });
+        }
+        let (descriptor, manifest) = self.resolve_manifest(descriptor)?;
+        let config = self.read_config(&manifest.config.digest)?;
+        let layers = layer_blobs(&manifest, &config)?;
+        let mut pins = vec![
+            Pin::Blob(descriptor.digest),
+            Pin::Blob(manifest.config.digest),
+        ];
+        for layer in &layers {
+            pins.push(Pin::Blob(layer.digest));
+            pins.push(Pin::Layer(layer.diff_id));
+        }
+        self.pin(&pins)?;
+        // From here on nobody deletes a part of it: all that matters is whether it is there now.
+        let mut size = 0;
+        for layer in &layers {
+            if !self.has_blob(&layer.digest) {
+                let part = format!("blob {}", layer.digest);
+                return Err(ImageError::Incomplete { part });
+            }
+            if !self.has_layer(&layer.diff_id) {
+                let part = format!("layer {}", layer.diff_id);
+                return Err(ImageError::Incomplete { part });
+            }
+            size += self.layer_size(&layer.diff_id);
+        }
+        let new = ImageSummary::from_documents(&descriptor, &manifest, &config, size);
+        let held = self.lock()?;
+        let mut catalog = Catalog::read(self)?;
+        let image = catalog.images.entry(new.id).or_insert_with(|| new.clone());
+        image.manifest = new.manifest;
+        image.manifest_size = new.manifest_size;
+        image.manifest_type = new.manifest_type;
+        image.size = new.size;
+        image.parent = image.parent.or(parent.filter(|parent| *parent != new.id));
+        image.digests.extend(digests.iter().cloned());
+        for tag in tags {
+            catalog.tag(&new.id, tag);
+        }
+        catalog.write(&held)?;
+        drop(held);
+        self.read_image(&catalog.images[&new.id])
+    }
+
+    /// Gives the image one more tag; another image that has it loses it.
+    ///
+    /// # Errors
+    /// When the image was removed meanwhile, or `index.json` can't be written.
+    pub fn tag(&self, image: &Image, tag: &Reference) -> Result<(), ImageError> {
+        if tag.digest.is_some() {
+            let reference = tag.clone();
+            return Err(ImageError::NotATag { reference });
+        }
+        let held = self.lock()?;
+        let mut catalog = Catalog::read(self)?;
+        if !catalog.images.contains_key(&image.id) {
+            let name = image.id.to_string();
+            return Err(ImageError::NotFound { name });
+        }
+        catalog.tag(&image.id, tag);
+        Ok(catalog.write(&held)?)
+    }
+
+    /// Bytes of an unpacked layer; 0 when it isn't there. Counting them is a walk: the result is kept beside the layer.
+    #[must_use]
+    pub fn layer_size(&self, diff_id: &DiffId) -> u64 {
+        let path = self.path("layers").join(diff_id.0.hex()).join("size");
+        let kept = fs::read_to_string(&path);
+        if let Some(size) = kept.ok().and_then(|text| text.trim_end().parse().ok()) {
+            return size;
+        }
+        let size = tree::size(&self.layer_dir(diff_id)).unwrap_or(0);
+        // In a read-only store it is counted each time.
+        let _ = atomic::write(&path, size.to_string().as_bytes(), Durability::None);
+        size
+    }
+
+    /// The directories that a container of this image stands on, top first.
+    #[must_use]
+    pub fn snapshot(&self, image: &Image) -> Vec<PathBuf> {
+        self.lowers(image.layers.iter().map(|layer| layer.diff_id))
+    }
+
+    /// The directories of a stack of layers, given base first, top first. What lies below a layer whose root is opaque is
+    /// left out: overlay itself would show it.
+    #[must_use]
+    pub fn lowers(&self, layers: impl DoubleEndedIterator<Item = DiffId>) -> Vec<PathBuf> {
+        let mut lowers = Vec::new();
+        for diff_id in layers.rev() {
+            let layer = self.layer_dir(&diff_id);
+            // The same layer again (two empty ones, say) adds nothing below itself, and overlay refuses it.
+            if !lowers.contains(&layer) {
+                lowers.push(layer);
+            }
+            if self.hides_lower(&diff_id) {
+                break;
+            }
+        }
+        lowers
+    }
+}
+
+impl Catalog {
+    /// As [`Store::find_image`].
+    pub(crate) fn find(&self, name: &str) -> Result<&ImageSummary, ImageError> {
+        let reference = Reference::parse(name).ok();
+        if let Some(reference) = &reference
+            && let Some(found) = self.by_reference(reference)
+        {
+            return Ok(found);
+        }
+        let hex = name.strip_prefix("sha256:").unwrap_or(name);
+        let is_hex = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
+        if (1..=64).contains(&hex.len()) && hex.bytes().all(is_hex) {
+            let fits = |image: &&ImageSummary| image.id.hex().starts_with(hex);
+            let found: Vec<&ImageSummary> = self.images.values().filter(fits).collect();
+            match found.as_slice() {
+                [] => {}
+                [one] => return Ok(one),
+                many => {
+                    return Err(ImageError::Ambiguous {
+                        prefix: name.to_owned(),
+                        count: many.len(),
+                    });
+                }
+            }
+            // `images --digests` shows manifests' digests: what is shown can be used.
+            let fits = |image: &&ImageSummary| image.manifest.hex() == hex;
+            if let Some(found) = self.images.values().find(fits) {
+                return Ok(found);
+            }
+        }
+        Err(ImageError::NotFound {
+            name: reference.map_or_else(|| name.to_owned(), |reference| reference.to_string()),
+        })
+    }
+
+    fn by_reference(&self, wanted: &Reference) -> Option<&ImageSummary> {
+        let same_repository =
+            |other: &Reference| (&other.domain, &other.path) == (&wanted.domain, &wanted.path);
+        self.images.values().find(|image| match wanted.digest {
+            None => image.tags.contains(wanted),
+            Some(digest) => {
+                let pulled = |r: &Reference| same_repository(r) && r.digest == Some(digest);
+                image.digests.iter().any(pulled)
+                    || image.manifest == digest && image.tags.iter().any(same_repository)
+            }
+        })
+    }
+}
+
+/// The layers as manifest and config describe them together.
+fn layer_blobs(manifest: &Manifest, config: &ImageConfig) -> Result<Vec<LayerBlob>, ImageError> {
+    let diff_ids: &[DiffId] = &config.rootfs.diff_ids;
+    if manifest.layers.len() != diff_ids.len() {
+        return Err(ImageError::Layers {
+            id: manifest.config.digest,
+            layers: manifest.layers.len(),
+            diff_ids: diff_ids.len(),
+        });
+    }
+    let pairs = manifest.layers.iter().zip(diff_ids);
+    Ok(pairs
+        .map(|(descriptor, diff_id)| LayerBlob {
+            digest: descriptor.digest,
+            size: descriptor.size,
+            media_type: descriptor.media_type.clone(),
+            diff_id: *diff_id,
+        })
+        .collect())
+}
+
+impl ImageError {
+    /// Whether the thing named isn't there, which `--force` and `inspect` treat apart.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound { .. })
+    }
+}

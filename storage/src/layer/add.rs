@@ -1,0 +1,514 @@
+//! Adding a layer: one pass over its bytes.
+//!
+//! ```text
+//! plain       source ─▶ blob ─┬─▶ hash ─▶ diffID = digest
+//!                             └─▶ unpack
+//! compressed  source ─▶ blob ─┬─▶ hash ─▶ digest
+//!                             └─▶ decompress ─┬─▶ hash ─▶ diffID
+//!                                             └─▶ unpack
+//! ```
+//!
+//! Every arrow after the first is a channel to another thread. Who fails hangs up, which stops the others; the error
+//! that is reported is that of the first in the stream's order.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::thread::{self, Scope, ScopedJoinHandle};
+
+use nix::unistd::syncfs;
+
+use super::channel::{Fan, Pieces, read_piece};
+use super::{Expected, LayerBlob, LayerError, MEDIA_TYPE, StoreAs, unpack};
+use crate::atomic::sync_dir;
+use crate::digest::{DiffId, Digest, Hasher};
+use crate::session::Pin;
+use crate::store::Store;
+use crate::sys;
+use crate::tarfile::Reader;
+use crate::tree;
+
+/// The blob is given to the disk in portions of 16 MiB while the rest still comes.
+const WRITEBACK: u64 = 16 << 20;
+
+/// How a layer is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Compression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+impl Compression {
+    /// By the first bytes.
+    fn of(head: &[u8]) -> Result<Self, LayerError> {
+        let unsupported = |format| Err(LayerError::Compression { format });
+        match head {
+            [0x1f, 0x8b, ..] => Ok(Self::Gzip),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Ok(Self::Zstd),
+            // A skippable frame, as zstd:chunked and estargz may begin with.
+            [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Self::Zstd),
+            [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, ..] => unsupported("bzip2"),
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => unsupported("xz"),
+            [0x04, 0x22, 0x4d, 0x18, ..] => unsupported("lz4"),
+            [0x5d, 0, 0, _, ..] => unsupported("lzma"),
+            _ => Ok(Self::None),
+        }
+    }
+
+    fn media_type(self) -> String {
+        match self {
+            Self::None => MEDIA_TYPE.to_owned(),
+            Self::Gzip => format!("{MEDIA_TYPE}+gzip"),
+            Self::Zstd => format!("{MEDIA_TYPE}+zstd"),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+/// What came of the bytes.
+struct Outcome {
+    digest: Digest,
+    size: u64,
+    diff_id: DiffId,
+    has_end_mark: bool,
+}
+
+impl Store {
+    /// Adds a layer: stores the blob, unpacks it, verifies what is expected of it. Blob and layer are pinned until the
+    /// store is dropped.
+    ///
+    /// `source` is read to its end, unless everything is there already. A layer that is there isn't unpacked again
+    /// when its diffID is known before. Needs ids.
+    ///
+    /// # Errors
+    /// When the source fails, the bytes aren't what is expected, are no tar, or can't be unpacked. Nothing is left
+    /// then.
+    pub fn add_layer(
+        &self,
+        mut source: impl Read,
+        expected: &Expected,
+        stored: StoreAs,
+    ) -> Result<LayerBlob, LayerError> {
+        if let Some(blob) = self.known_layer(expected, stored)? {
+            return Ok(blob);
+        }
+        let head = read_piece(&mut source).map_err(|source| LayerError::Read { source })?;
+        if head.is_empty() {
+            return Err(LayerError::Empty);
+        }
+        let compression = Compression::of(&head)?;
+        let wanted = match expected.diff_id {
+            Some(diff_id) => {
+                self.pin(&[Pin::Layer(diff_id)])?;
+                !self.has_layer(&diff_id)
+            }
+            None => true,
+        };
+        let staging = Staging::create(self)?;
+        let work = Work {
+            compression,
+            stored,
+            staging: &staging,
+            unpack: wanted,
+        };
+        let outcome = work.run(head, &mut source)?;
+        verify(expected, &outcome)?;
+        let (digest, size, media_type) = match stored {
+            StoreAs::Verbatim => (outcome.digest, outcome.size, compression.media_type()),
+            StoreAs::Decompressed => {
+                let size = fs::metadata(staging.blob())
+                    .map_err(LayerError::io("read", staging.blob()))?
+                    .len();
+                let plain = Compression::None.media_type();
+                (outcome.diff_id.0, size, plain)
+            }
+        };
+        staging.sync(wanted)?;
+        self.publish_blob(&staging.blob(), &digest)?;
+        if wanted {
+            self.publish_layer(&staging, &outcome.diff_id)?;
+        }
+        Ok(LayerBlob {
+            digest,
+            size,
+            media_type,
+            diff_id: outcome.diff_id,
+        })
+    }
+
+    /// The layer, when blob and unpacked layer are there.
+    fn known_layer(
+        &self,
+        expected: &Expected,
+        stored: StoreAs,
+    ) -> Result<Option<LayerBlob>, LayerError> {
+        let (Some(digest), Some(diff_id), StoreAs::Verbatim) =
+            (expected.digest, expected.diff_id, stored)
+        else {
+            return Ok(None);
+        };
+        if !self.has_blob(&digest) || !self.has_layer(&diff_id) {
+            return Ok(None);
+        }
+        // Once more under the pins: what was there may have been deleted meanwhile.
+        self.pin(&[Pin::Blob(digest), Pin::Layer(diff_id)])?;
+        if !self.has_blob(&digest) || !self.has_layer(&diff_id) {
+            return Ok(None);
+        }
+        let path = self.blob_path(&digest);
+        let failed = || LayerError::io("read", &path);
+        let file = File::open(&path).map_err(failed())?;
+        let size = file.metadata().map_err(failed())?.len();
+        if expected.size.is_some_and(|expected| expected != size) {
+            return Ok(None);
+        }
+        let mut head = Vec::new();
+        (&file).take(16).read_to_end(&mut head).map_err(failed())?;
+        Ok(Some(LayerBlob {
+            digest,
+            size,
+            media_type: Compression::of(&head)?.media_type(),
+            diff_id,
+        }))
+    }
+
+    /// Moves an unpacked layer to its place; one that is there already stays.
+    pub(super) fn publish_layer(
+        &self,
+        staging: &Staging,
+        diff_id: &DiffId,
+    ) -> Result<(), LayerError> {
+        self.pin(&[Pin::Layer(*diff_id)])?;
+        let layers = self.path("layers");
+        let place = layers.join(diff_id.0.hex());
+        match fs::rename(staging.unpacked(), &place) {
+            Ok(()) => Ok(sync_dir(&layers)?),
+            // Somebody else has made the same meanwhile.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty
+                ) =>
+            {
+                Ok(())
+            }
+            Err(source) => Err(LayerError::io("create", place)(source)),
+        }
+    }
+}
+
+fn verify(expected: &Expected, outcome: &Outcome) -> Result<(), LayerError> {
+    if let Some(expected) = expected.size
+        && expected != outcome.size
+    {
+        return Err(LayerError::Size {
+            expected,
+            actual: outcome.size,
+        });
+    }
+    if let Some(expected) = expected.digest
+        && expected != outcome.digest
+    {
+        return Err(LayerError::Digest {
+            expected,
+            actual: outcome.digest,
+        });
+    }
+    if let Some(expected) = expected.diff_id
+        && expected != outcome.diff_id
+    {
+        return Err(LayerError::DiffId {
+            expected,
+            actual: outcome.diff_id,
+        });
+    }
+    // Some programs leave the end out. Where nothing else tells that the bytes are all there, it is asked for.
+    if *expected == Expected::default() && !outcome.has_end_mark {
+        return Err(LayerError::NoEnd);
+    }
+    Ok(())
+}
+
+/// A layer under way, in `tmp/`. What is left there when it is dropped is deleted.
+pub(super) struct Staging(PathBuf);
+
+impl Staging {
+    pub(super) fn create(store: &Store) -> Result<Self, LayerError> {
+        let staging = Self(store.temp_path("layer")?);
+        for path in [staging.0.clone(), staging.unpacked(), staging.fs()] {
+            fs::create_dir(&path).map_err(LayerError::io("create", &path))?;
+        }
+        // The root of a layer without an entry for it.
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        for path in [staging.unpacked(), staging.fs()] {
+            fs::set_permissions(&path, std::fs::Permissions::clone(&mode))
+                .map_err(LayerError::io("create", &path))?;
+        }
+        Ok(staging)
+    }
+
+    pub(super) fn blob(&self) -> PathBuf {
+        self.0.join("blob")
+    }
+
+    pub(super) fn unpacked(&self) -> PathBuf {
+        self.0.join("unpacked")
+    }
+
+    pub(super) fn fs(&self) -> PathBuf {
+        self.0.join("unpacked/fs")
+    }
+
+    /// Makes everything survive a power cut; the blob alone when nothing was unpacked.
+    pub(super) fn sync(&self, unpacked: bool) -> Result<(), LayerError> {
+        let path = if unpacked {
+            self.0.clone()
+        } else {
+            self.blob()
+        };
+        let failed = || LayerError::io("write", &path);
+        let file = File::open(&path).map_err(failed())?;
+        if unpacked {
+            // One call for all files: an fsync for each would take longer than everything else.
+            syncfs(&file).map_err(|errno| failed()(errno.into()))
+        } else {
+            file.sync_data().map_err(failed())
+        }
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // What can't be deleted now is deleted by the next session.
+        let _ = tree::remove_tree(&self.0);
+    }
+}
+
+struct Work<'w> {
+    compression: Compression,
+    stored: StoreAs,
+    staging: &'w Staging,
+    unpack: bool,
+}
+
+type Unpacked = Result<bool, LayerError>;
+
+impl Work<'_> {
+    fn run(&self, head: Vec<u8>, source: &mut impl Read) -> Result<Outcome, LayerError> {
+        let root =
+            tree::open_root(&self.staging.fs()).map_err(|source| LayerError::Unpack { source })?;
+        thread::scope(|scope| match self.compression {
+            Compression::None => self.plain(scope, root, head, source),
+            _ => self.compressed(scope, root, head, source),
+        })
+    }
+
+    fn plain<'s>(
+        &'s self,
+        scope: &'s Scope<'s, '_>,
+        root: OwnedFd,
+        head: Vec<u8>,
+        source: &mut impl Read,
+    ) -> Result<Outcome, LayerError> {
+        let mut fan = Fan::default();
+        let hash = spawn_hash(scope, fan.reader());
+        let unpack = spawn_unpack(scope, fan.reader(), root, self.unpack);
+        let blob = BlobFile::create(self.staging.blob());
+        let fed = blob.and_then(|blob| feed(Some(blob), fan, head, source));
+        let (hashed, unpacked) = (join(hash), join(unpack));
+        let size = fed?;
+        let has_end_mark = unpacked?;
+        let digest = hashed.map_err(|source| LayerError::Read { source })?;
+        Ok(Outcome {
+            digest,
+            size,
+            diff_id: DiffId(digest),
+            has_end_mark,
+        })
+    }
+
+    fn compressed<'s>(
+        &'s self,
+        scope: &'s Scope<'s, '_>,
+        root: OwnedFd,
+        head: Vec<u8>,
+        source: &mut impl Read,
+    ) -> Result<Outcome, LayerError> {
+        let (mut raw, mut tar) = (Fan::default(), Fan::default());
+        let raw_hash = spawn_hash(scope, raw.reader());
+        let tar_hash = spawn_hash(scope, tar.reader());
+        let unpack = spawn_unpack(scope, tar.reader(), root, self.unpack);
+        let input = raw.reader();
+        let decompress = scope.spawn(move || self.decompress(input, tar));
+        let blob = match self.stored {
+            StoreAs::Verbatim => BlobFile::create(self.staging.blob()).map(Some),
+            StoreAs::Decompressed => Ok(None),
+        };
+        let fed = blob.and_then(|blob| feed(blob, raw, head, source));
+        let decompressed = join(decompress);
+        let (raw_hashed, tar_hashed, unpacked) = (join(raw_hash), join(tar_hash), join(unpack));
+        let size = fed?;
+        decompressed?;
+        let has_end_mark = unpacked?;
+        let lost = |source| LayerError::Read { source };
+        Ok(Outcome {
+            digest: raw_hashed.map_err(lost)?,
+            size,
+            diff_id: DiffId(tar_hashed.map_err(lost)?),
+            has_end_mark,
+        })
+    }
+
+    fn decompress(&self, mut input: Pieces, tar: Fan) -> Result<(), LayerError> {
+        let failed = |source| LayerError::Decompress {
+            format: self.compression.name(),
+            source,
+        };
+        let mut output: Box<dyn Read + '_> = match self.compression {
+            Compression::Zstd => {
+                Box::new(zstd::stream::read::Decoder::with_buffer(&mut input).map_err(failed)?)
+            }
+            // Members follow each other in estargz and in what pigz writes.
+            _ => Box::new(flate2::bufread::MultiGzDecoder::new(&mut input)),
+        };
+        let mut blob = match self.stored {
+            StoreAs::Verbatim => None,
+            StoreAs::Decompressed => Some(BlobFile::create(self.staging.blob())?),
+        };
+        loop {
+            let piece = read_piece(&mut output).map_err(failed)?;
+            if piece.is_empty() {
+                break;
+            }
+            if let Some(blob) = &mut blob {
+                blob.write(&piece)?;
+            }
+            if !tar.send(piece) {
+                return Ok(());
+            }
+        }
+        tar.end();
+        drop(output);
+        // Hanging up before the end would stop who still writes the blob.
+        while input.next_piece().map_err(failed)?.is_some() {}
+        Ok(())
+    }
+}
+
+/// The blob while it is written.
+struct BlobFile {
+    file: File,
+    path: PathBuf,
+    size: u64,
+    on_the_way: u64,
+}
+
+impl BlobFile {
+    fn create(path: PathBuf) -> Result<Self, LayerError> {
+        let file = File::create_new(&path).map_err(LayerError::io("create", &path))?;
+        Ok(Self {
+            file,
+            path,
+            size: 0,
+            on_the_way: 0,
+        })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), LayerError> {
+        self.file
+            .write_all(bytes)
+            .map_err(LayerError::io("write", &self.path))?;
+        self.size += bytes.len() as u64;
+        if self.size - self.on_the_way >= WRITEBACK {
+            // A help, not a promise: the sync at the end tells of errors.
+            let _ = sys::begin_writeback(&self.file, self.on_the_way, self.size - self.on_the_way);
+            self.on_the_way = self.size;
+        }
+        Ok(())
+    }
+}
+
+/// Reads the source, writes the blob, feeds the others. Returns the bytes.
+fn feed(
+    mut blob: Option<BlobFile>,
+    fan: Fan,
+    head: Vec<u8>,
+    source: &mut impl Read,
+) -> Result<u64, LayerError> {
+    let mut piece = head;
+    let mut size = 0;
+    while !piece.is_empty() {
+        size += piece.len() as u64;
+        if let Some(blob) = &mut blob {
+            blob.write(&piece)?;
+        }
+        if !fan.send(piece) {
+            // Who hung up has an error to report.
+            return Ok(size);
+        }
+        piece = read_piece(source).map_err(|source| LayerError::Read { source })?;
+    }
+    fan.end();
+    Ok(size)
+}
+
+/// The digest of all pieces.
+pub(super) fn spawn_hash<'s>(
+    scope: &'s Scope<'s, '_>,
+    mut pieces: Pieces,
+) -> ScopedJoinHandle<'s, io::Result<Digest>> {
+    scope.spawn(move || {
+        let mut hasher = Hasher::new();
+        while let Some(piece) = pieces.next_piece()? {
+            hasher.update(&piece);
+        }
+        Ok(hasher.finish())
+    })
+}
+
+/// Unpacks the tar, or only reads it. Tells whether it had a proper end.
+fn spawn_unpack<'s>(
+    scope: &'s Scope<'s, '_>,
+    mut pieces: Pieces,
+    root: OwnedFd,
+    wanted: bool,
+) -> ScopedJoinHandle<'s, Unpacked> {
+    scope.spawn(move || {
+        if !wanted {
+            let failed = |source| LayerError::Read { source };
+            while pieces.next_piece().map_err(failed)?.is_some() {}
+            return Ok(true);
+        }
+        let mut reader = Reader::new(pieces);
+        unpack::unpack(&mut reader, root).map_err(|source| LayerError::Unpack { source })?;
+        Ok(reader.has_end_mark())
+    })
+}
+
+pub(super) fn join<T>(handle: ScopedJoinHandle<'_, T>) -> T {
+    match handle.join() {
+        Ok(value) => value,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// As [`BlobFile`], for a tar that is made here.
+pub(super) fn write_blob(path: &Path, mut pieces: Pieces) -> Result<u64, LayerError> {
+    let mut blob = BlobFile::create(path.to_owned())?;
+    while let Some(piece) = pieces
+        .next_piece()
+        .map_err(|source| LayerError::Read { source })?
+    {
+        blob.write(&piece)?;
+    }
+    Ok(blob.size)
+}

@@ -1,0 +1,23 @@
+//! End-to-end tests: the real `rctr`, as an ordinary user, on the real kernel. One file per user task; the name of a
+//! test is its claim. `scripts/test` prepares the machine and runs them; `harness` has the tools.
+
+mod harness;
+
+mod bad_input;
+mod commit;
+mod cp;
+mod crash;
+mod drivers;
+mod exec;
+mod hostile_layer;
+mod images;
+mod lifecycle;
+mod logs;
+mod many;
+mod network;
+mod run;
+mod security;
+mod show;
+mod terminal;
+mod volumes;
+mod web_server;
