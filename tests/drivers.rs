@@ -327,3 +327,27 @@ fn killed_copy_is_made_anew() {
     assert!(!under_way());
     sandbox.rctr("rm c2").ok();
 }
+
+/// Once the harness, when it tidied up after a test with a disk of its own, killed what other tests had running.
+#[test]
+fn mounted_disk_makes_no_process_of_others_ours() {
+    require!(Feature::Mounts);
+    let (ours, theirs) = (Sandbox::new(), Sandbox::new());
+    let disk = SmallDisk::new(&ours, 1 << 20);
+    let pipe = format!("{}/pipe", theirs.dir().display());
+    let looking = theirs
+        .program(&format!(
+            "unshare --user --map-root-user --mount sh -c 'mkfifo {pipe}; read line <{pipe}'"
+        ))
+        .spawn();
+    wait_for("the process", || !theirs.processes().is_empty());
+    wait_for("its namespace", || {
+        let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+        let pid = theirs.processes()[0].pid.to_string();
+        of(&pid) != of("self")
+    });
+    assert_eq!(ours.processes(), []);
+    theirs.processes()[0].kill();
+    looking.wait();
+    drop(disk);
+}

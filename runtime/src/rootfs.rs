@@ -75,8 +75,8 @@ pub fn detect(root: &Path, memory: &Path, identity: &Identity) -> Result<Driver,
     if let Some(driver) = remembered(root, memory) {
         return Ok(driver);
     }
-    let driver = probe(root, identity)?;
-    if let Some(dir) = memory.parent() {
+    let (driver, sure) = probe(root, identity)?;
+    if let (Some(dir), true) = (memory.parent(), sure) {
         // Not remembered: the next command tries again.
         let _ = fs::create_dir_all(dir)
             .and_then(|()| fs::write(memory, format!("{} {}", driver.as_str(), key(root))));
@@ -119,10 +119,11 @@ pub fn prepare(store: &Path, plan: &RootfsPlan, durability: Durability) -> Resul
     Ok(())
 }
 
-/// Tries them out below `root`.
-fn probe(root: &Path, identity: &Identity) -> Result<Driver, RootfsError> {
-    if overlay_works(root, identity)? {
-        return Ok(Driver::Overlay);
+/// Tries them out below `root`: the best, and whether that is sure.
+fn probe(root: &Path, identity: &Identity) -> Result<(Driver, bool), RootfsError> {
+    let overlay = overlay_works(root, identity)?;
+    if overlay == Some(true) {
+        return Ok((Driver::Overlay, true));
     }
     let fuse_device = fs::File::options()
         .read(true)
@@ -130,10 +131,11 @@ fn probe(root: &Path, identity: &Identity) -> Result<Driver, RootfsError> {
         .open("/dev/fuse")
         .is_ok();
     let fuse_works = fuse::program().is_some() && fuse_device && takes_whiteouts(&root.join("tmp"));
-    Ok(match fuse_works {
+    let driver = match fuse_works {
         true => Driver::FuseOverlayfs,
         false => Driver::Copy,
-    })
+    };
+    Ok((driver, overlay.is_some()))
 }
 
 /// Whether a whiteout can be a device in `dir`: an overlay, for one, takes none. Layers have them as attributes then,
@@ -146,16 +148,17 @@ pub(crate) fn takes_whiteouts(dir: &Path) -> bool {
     made.is_ok()
 }
 
-fn overlay_works(root: &Path, identity: &Identity) -> Result<bool, RootfsError> {
+/// `None`: the process that tried was killed.
+fn overlay_works(root: &Path, identity: &Identity) -> Result<Option<bool>, RootfsError> {
     let dir = root
         .join("tmp")
         .join(format!("probe-{}", std::process::id()));
     let fork = |source| RootfsError::Identity(IdentityError::Unshare { source });
     let worked = match sys::clone_process(0).map_err(fork)? {
-        Cloned::Parent { pid, .. } => matches!(
-            waitpid(Pid::from_raw(pid), None),
-            Ok(WaitStatus::Exited(_, 0))
-        ),
+        Cloned::Parent { pid, .. } => match waitpid(Pid::from_raw(pid), None) {
+            Ok(WaitStatus::Exited(_, code)) => Some(code == 0),
+            _ => None,
+        },
         Cloned::Child => {
             let works =
                 identity::enter(identity, Mounts::Private).is_ok() && try_overlay(&dir).is_ok();

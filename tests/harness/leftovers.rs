@@ -26,12 +26,13 @@ impl Process {
 
 impl Sandbox {
     /// All processes that were started by the sandbox's commands or that live in its containers: the sandbox's path
-    /// is in their `PATH`, their command line, or the mounts of a mount namespace other than ours.
+    /// is in their `PATH` or their command line, or its store's in the mounts of a mount namespace other than ours. (Not
+    /// the sandbox's: a disk that is mounted in it is in the namespaces of all other sandboxes' containers, too.)
     pub(crate) fn processes(&self) -> Vec<Process> {
         let path = self.dir().to_str().unwrap();
         let marker = self.search_path();
-        let inside = [
-            format!("{path}/"),
+        let inside = format!("{path}/");
+        let mounted = [
             format!("{},", self.store().display()),
             format!("{}/", self.store().display()),
         ];
@@ -42,8 +43,8 @@ impl Sandbox {
             };
             let foreign = fs::read_link(proc.join("ns/mnt")).is_ok_and(|ns| ns != ours);
             has("environ", &marker)
-                || has("cmdline", &inside[0])
-                || foreign && inside.iter().any(|text| has("mountinfo", text))
+                || has("cmdline", &inside)
+                || foreign && mounted.iter().any(|text| has("mountinfo", text))
         };
         let process = |proc: PathBuf| {
             let pid = proc.file_name()?.to_str()?.parse().ok()?;
