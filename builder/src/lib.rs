@@ -1,1 +1,16 @@
-//! Dockerfile to graph of steps to image.
+//! Dockerfile to image, as BuildKit's Dockerfile reference means it.
+//!
+//! ```text
+//! source text ─ dockerfile::parse ─▶ Dockerfile (what was written, with its lines)
+//! Dockerfile + request + base images ─ plan::plan ─▶ Plan (every variable expanded, only what the target needs)
+//! Plan + context ─ engine ─▶ layers from the cache or from running steps ─▶ image
+//! ```
+//!
+//! The builder knows no terminal: what happens is told as [`event::Event`]s, what goes wrong as errors that carry the
+//! Dockerfile's lines.
+
+pub mod dockerfile;
+pub mod event;
+pub mod plan;
+pub mod request;
+pub mod source;

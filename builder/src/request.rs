@@ -1,0 +1,87 @@
+//! What the command line asks for: plain data.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use rctr_storage::manifest::Platform;
+use rctr_storage::record::Ulimit;
+use rctr_storage::reference::Reference;
+
+use crate::plan::RunNetwork;
+
+/// What to build.
+#[derive(Debug, Clone, Default)]
+pub struct BuildRequest {
+    /// `--target`; `None`: the last stage.
+    pub target: Option<String>,
+    /// `--build-arg`, values found (`--build-arg NAME` takes the environment's; without one it is left out).
+    pub build_args: BTreeMap<String, String>,
+    /// `--platform`; `None`: this machine's.
+    pub platform: Option<Platform>,
+    /// `--label`.
+    pub labels: BTreeMap<String, String>,
+    /// `-t`.
+    pub tags: Vec<Reference>,
+    /// `--network`.
+    pub network: RunNetwork,
+    /// `--add-host`: (name, address or `host-gateway`).
+    pub extra_hosts: Vec<(String, String)>,
+    /// `--shm-size`; `None`: 64 MiB.
+    pub shm_size: Option<u64>,
+    /// `--ulimit`.
+    pub ulimits: Vec<Ulimit>,
+    /// `--secret`.
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// `--ssh`: ID to socket of an agent, or files of keys.
+    pub ssh: BTreeMap<String, Vec<PathBuf>>,
+    /// `--build-context NAME=…`.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// `--no-cache`.
+    pub no_cache: bool,
+    /// `--no-cache-filter`: stages' names, lower case.
+    pub no_cache_filter: Vec<String>,
+    /// `--pull`.
+    pub pull: bool,
+    /// `--squash`.
+    pub squash: bool,
+    /// `--jobs`: steps that run at once; 0: no limit.
+    pub jobs: usize,
+    /// `SOURCE_DATE_EPOCH`: seconds since 1970 that all times in image and layers become.
+    pub epoch: Option<i64>,
+    /// `--explain`.
+    pub explain: bool,
+    /// `--fail-on-miss`.
+    pub fail_on_miss: bool,
+    /// `--allow security.insecure`.
+    pub allow_insecure: bool,
+    /// What is made of values that look like secrets.
+    pub baked_secrets: BakedSecrets,
+}
+
+/// What happens when a value that looks like a secret would be baked into the image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum BakedSecrets {
+    /// A warning.
+    #[default]
+    Warn,
+    /// An error.
+    Refuse,
+}
+
+/// Where a secret's bytes are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// A file.
+    File(PathBuf),
+    /// The value of an environment variable, read already.
+    Value(Vec<u8>),
+}
+
+/// What `--build-context NAME=` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    /// A directory.
+    Directory(PathBuf),
+    /// `docker-image://REF`, or the name of another stage's replacement: an image of the store.
+    Image(String),
+}
