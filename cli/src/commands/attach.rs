@@ -1,8 +1,7 @@
 //! `rctr attach`.
 
 use clap::{ArgMatches, Command};
-use rctr_runtime::attach::message::Streams;
-use rctr_runtime::attach::{Client, RelayOptions};
+use rctr_runtime::attach::Client;
 use rctr_storage::Store;
 use rctr_storage::record::Status;
 
@@ -20,18 +19,12 @@ pub(crate) const VERB: Verb = Verb {
 };
 
 fn args(command: Command) -> Command {
-    words::required(command, "container", "CONTAINER")
-        .arg(words::on("no-stdin", None, "Leave standard input alone"))
-        .arg(words::on(
-            "sig-proxy",
-            None,
-            "Pass signals on (default true)",
-        ))
-        .arg(words::value(
-            "detach-keys",
-            None,
-            "Key sequence that detaches",
-        ))
+    let command = words::required(command, "container", "CONTAINER").arg(words::on(
+        "no-stdin",
+        None,
+        "Leave standard input alone",
+    ));
+    foreground::relay_flags(command)
 }
 
 fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
@@ -49,20 +42,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
             "you cannot attach to a paused container, unpause it first",
         ));
     }
-    let relay = RelayOptions {
-        streams: Streams {
-            stdin: config.open_stdin && !words::is_on(matches, "no-stdin"),
-            stdout: true,
-            stderr: true,
-        },
-        tty: config.tty,
-        detach_keys: foreground::detach_keys(words::text(matches, "detach-keys"))?,
-        sig_proxy: matches
-            .get_one::<bool>("sig-proxy")
-            .copied()
-            .unwrap_or(true),
-    };
-    foreground::check_terminal(relay.tty && relay.streams.stdin)?;
+    let relay = foreground::relay(matches, config, !words::is_on(matches, "no-stdin"))?;
     let client = Client::connect(&context.run, &container.record.id, &relay)?;
     foreground::finish(client, &relay)
 }

@@ -24,18 +24,8 @@ pub(crate) const VERB: Verb = Verb {
 };
 
 fn args(command: Command) -> Command {
-    command
-        .args_override_self(true)
-        .arg(words::value(
-            "input",
-            Some('i'),
-            "Read from this file instead of standard input",
-        ))
-        .arg(words::on(
-            "quiet",
-            Some('q'),
-            "Show no progress (there is none)",
-        ))
+    let help = "Read from this file instead of standard input";
+    words::archive(command, words::value("input", Some('i'), help))
 }
 
 fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {

@@ -2,14 +2,15 @@
 
 use std::io::{self, IsTerminal};
 
-use clap::ArgMatches;
+use clap::{ArgMatches, Command};
 use rctr_runtime::attach::message::Streams;
 use rctr_runtime::attach::{Client, Outcome, RelayOptions, keys};
 use rctr_runtime::monitor;
 use rctr_storage::Store;
+use rctr_storage::config::ContainerConfig;
 use rctr_storage::container::Container;
 
-use super::create;
+use super::{create, words};
 use crate::command::Verb;
 use crate::context::Context;
 use crate::report::Failure;
@@ -52,6 +53,48 @@ pub(crate) fn detach_keys(given: Option<&str>) -> Result<Vec<u8>, Failure> {
         .filter(|keys| !keys.is_empty())
         .unwrap_or(keys::DEFAULT);
     keys::parse(text).map_err(|error| Failure::from(error).code(crate::report::ENGINE))
+}
+
+/// Adds the flags of a foreground client of a container that is there.
+pub(crate) fn relay_flags(command: Command) -> Command {
+    command
+        .arg(words::on(
+            "sig-proxy",
+            None,
+            "Pass signals on (default true)",
+        ))
+        .arg(words::value(
+            "detach-keys",
+            None,
+            "Key sequence that detaches",
+        ))
+}
+
+/// What such a client passes on, by its flags; `stdin`: whether input is wanted.
+///
+/// # Errors
+/// Wrong keys; a container with a terminal whose input is wanted while ours isn't one.
+pub(crate) fn relay(
+    matches: &ArgMatches,
+    config: &ContainerConfig,
+    stdin: bool,
+) -> Result<RelayOptions, Failure> {
+    let stdin = stdin && config.open_stdin;
+    let detach_keys = detach_keys(words::text(matches, "detach-keys"))?;
+    check_terminal(config.tty && stdin)?;
+    Ok(RelayOptions {
+        streams: Streams {
+            stdin,
+            stdout: true,
+            stderr: true,
+        },
+        tty: config.tty,
+        detach_keys,
+        sig_proxy: matches
+            .get_one::<bool>("sig-proxy")
+            .copied()
+            .unwrap_or(true),
+    })
 }
 
 fn relay_options(request: &RunRequest) -> Result<RelayOptions, Failure> {

@@ -23,22 +23,12 @@ pub(crate) const VERB: Verb = Verb {
 };
 
 fn args(command: Command) -> Command {
-    command
-        .args_override_self(true)
-        .arg(words::value(
-            "output",
-            Some('o'),
-            "Write to this file instead of standard output",
-        ))
+    let help = "Write to this file instead of standard output";
+    words::archive(command, words::value("output", Some('o'), help))
         .arg(words::value(
             "format",
             None,
             "docker-archive (default) or oci-archive",
-        ))
-        .arg(words::on(
-            "quiet",
-            Some('q'),
-            "Show no progress (there is none)",
         ))
         .arg(
             Arg::new("image")

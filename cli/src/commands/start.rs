@@ -2,7 +2,6 @@
 
 use clap::{ArgMatches, Command};
 use rctr_runtime::attach::RelayOptions;
-use rctr_runtime::attach::message::Streams;
 use rctr_runtime::monitor::{self, Started};
 use rctr_storage::Store;
 use rctr_storage::container::Container;
@@ -23,7 +22,7 @@ pub(crate) const VERB: Verb = Verb {
 };
 
 fn args(command: Command) -> Command {
-    words::containers(command)
+    let command = words::containers(command)
         .arg(words::on(
             "attach",
             Some('a'),
@@ -33,17 +32,8 @@ fn args(command: Command) -> Command {
             "interactive",
             Some('i'),
             "Attach its standard input",
-        ))
-        .arg(words::on(
-            "sig-proxy",
-            None,
-            "Pass signals on (default true)",
-        ))
-        .arg(words::value(
-            "detach-keys",
-            None,
-            "Key sequence that detaches",
-        ))
+        ));
+    foreground::relay_flags(command)
 }
 
 fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
@@ -60,20 +50,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
             ));
         };
         let container = store.find_container(name)?;
-        let relay = RelayOptions {
-            streams: Streams {
-                stdin: stdin && container.record.config.open_stdin,
-                stdout: true,
-                stderr: true,
-            },
-            tty: container.record.config.tty,
-            detach_keys: foreground::detach_keys(words::text(matches, "detach-keys"))?,
-            sig_proxy: matches
-                .get_one::<bool>("sig-proxy")
-                .copied()
-                .unwrap_or(true),
-        };
-        foreground::check_terminal(relay.tty && relay.streams.stdin)?;
+        let relay = foreground::relay(matches, &container.record.config, stdin)?;
         if is_up(&container) {
             let client =
                 rctr_runtime::attach::Client::connect(&context.run, &container.record.id, &relay)?;

@@ -47,6 +47,15 @@ pub(crate) fn values(long: &'static str, short: Option<char>, help: &'static str
     value(long, short, help).action(ArgAction::Append)
 }
 
+/// Adds what reading and writing archives of images share: the flag that names the file, and `--quiet`.
+pub(crate) fn archive(command: Command, file: Arg) -> Command {
+    let help = "Show no progress (there is none)";
+    command
+        .args_override_self(true)
+        .arg(file)
+        .arg(on("quiet", Some('q'), help))
+}
+
 /// Whether a switch is on.
 pub(crate) fn is_on(matches: &ArgMatches, flag: &str) -> bool {
     matches.get_one::<bool>(flag).copied().unwrap_or(false)

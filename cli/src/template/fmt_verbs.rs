@@ -208,8 +208,8 @@ impl Verb {
     }
 }
 
-/// Go's `%q`.
-fn quoted(text: &str) -> String {
+/// Go's `%q`: in double quotes, unprintable characters escaped.
+pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {

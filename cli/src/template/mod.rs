@@ -23,6 +23,7 @@ mod print;
 mod tests;
 
 pub(crate) use data::{Data, Kind, Schema};
+pub(crate) use fmt_verbs::quoted;
 
 /// A template that parsed.
 pub(crate) struct Template {

@@ -8,7 +8,7 @@ use rctr_storage::record::{ContainerState, MountPoint, NEVER, Status};
 
 use crate::format::time::{Nanos, since};
 use crate::format::{Listing, duration, ellipsis, ports, short_id, size, time};
-use crate::template::Data;
+use crate::template::{Data, quoted};
 
 /// Width of the COMMAND column, of a name in `.Mounts`.
 const COMMAND: usize = 20;
@@ -92,7 +92,7 @@ pub(crate) fn row(container: &Container, around: &Around<'_>) -> Data {
     Data::fields([
         (
             "Command",
-            Data::text(quote(&short(command(&record.path, &record.args), COMMAND))),
+            Data::text(quoted(&short(command(&record.path, &record.args), COMMAND))),
         ),
         (
             "CreatedAt",
@@ -164,23 +164,6 @@ fn command(path: &str, args: &[String]) -> String {
         }
     }));
     words.collect::<Vec<_>>().join(" ")
-}
-
-/// In double quotes, unprintable characters escaped.
-fn quote(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            '\n' => out.push_str("\\n"),
-            '\t' => out.push_str("\\t"),
-            '\r' => out.push_str("\\r"),
-            c if c.is_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }
 
 /// The STATUS column.

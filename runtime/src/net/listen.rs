@@ -202,8 +202,9 @@ fn bind_socket(port: &PortMap, address: SocketAddr) -> Result<Listener, NetError
     })
 }
 
-fn open(address: SocketAddr, protocol: Protocol) -> Result<(OwnedFd, SocketAddr), Errno> {
-    let family = if address.is_ipv4() {
+/// A socket for addresses like this one, which doesn't block and closes on exec.
+pub(super) fn unbound(like: SocketAddr, protocol: Protocol) -> Result<OwnedFd, Errno> {
+    let family = if like.is_ipv4() {
         AddressFamily::Inet
     } else {
         AddressFamily::Inet6
@@ -212,12 +213,16 @@ fn open(address: SocketAddr, protocol: Protocol) -> Result<(OwnedFd, SocketAddr)
         Protocol::Tcp => SockType::Stream,
         Protocol::Udp => SockType::Datagram,
     };
-    let socket = socket(
+    socket(
         family,
         kind,
         SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
         None,
-    )?;
+    )
+}
+
+fn open(address: SocketAddr, protocol: Protocol) -> Result<(OwnedFd, SocketAddr), Errno> {
+    let socket = unbound(address, protocol)?;
     if address.is_ipv6() {
         setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
     }

@@ -7,10 +7,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
-};
+use nix::sys::socket::{SockaddrStorage, bind, connect, setsockopt, sockopt};
 
+use super::super::listen::unbound;
 use super::super::netlink::Netlink;
 use super::super::{Protocol, Subnet};
 
@@ -139,21 +138,7 @@ impl Clients {
 }
 
 fn open(source: SocketAddr, target: SocketAddr, protocol: Protocol) -> Result<OwnedFd, Errno> {
-    let family = if target.is_ipv4() {
-        AddressFamily::Inet
-    } else {
-        AddressFamily::Inet6
-    };
-    let kind = match protocol {
-        Protocol::Tcp => SockType::Stream,
-        Protocol::Udp => SockType::Datagram,
-    };
-    let socket = socket(
-        family,
-        kind,
-        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-        None,
-    )?;
+    let socket = unbound(target, protocol)?;
     setsockopt(&socket, sockopt::IpTransparent, &true)?;
     // The client may call another published port from the same port of its own.
     setsockopt(&socket, sockopt::ReuseAddr, &true)?;
