@@ -229,3 +229,36 @@ fn mount_labels_its_volume_and_refuses_options() {
         .fails(125)
         .says("volume-opt is not supported");
 }
+
+#[test]
+fn target_below_a_link_to_nothing_makes_what_the_link_names_inside() {
+    let sandbox = Sandbox::with_busybox();
+    let work = sandbox.work().display().to_string();
+    // /abs leads nowhere in the container though the host has it; /real/sub/rel leads to /real/new, also through /via.
+    let links = format!(
+        "sh -c 'mkdir -p /real/sub; ln -s {work}/out /abs; ln -s ../new /real/sub/rel; ln -s /real/sub /via; \
+         ln -s ../../../../../up /out; ln -s out/deep /chain; ln -s /loop /loop'"
+    );
+    sandbox.run("--name c1", &links).ok();
+    sandbox.rctr("commit c1 img").ok();
+    sandbox.file("src/f", "bound");
+    for (target, seen) in [
+        ("/abs/y", format!("{work}/out/y")),
+        ("/abs", format!("{work}/out")),
+        ("/via/rel/y", "/real/new/y".to_owned()),
+        ("/via/rel", "/real/new".to_owned()),
+        ("/out/y", "/up/y".to_owned()),
+        ("/chain", "/up/deep".to_owned()),
+    ] {
+        let run =
+            format!("run --rm --network none -v {work}/src:{target} img cat {seen}/f {target}/f");
+        assert_eq!(sandbox.rctr(&run).ok().stdout, "boundbound", "{target}");
+    }
+    assert!(!sandbox.work().join("out").exists());
+    sandbox
+        .rctr(&format!(
+            "run --rm --network none -v {work}/src:/loop/y img true"
+        ))
+        .fails(125)
+        .says("levels of symbolic links");
+}

@@ -52,27 +52,20 @@ fn open_resolving(
     }
 }
 
-/// Opens the mount point `path` inside `root`, as a path only; makes what is missing.
+/// Opens the mount point `path` inside `root`, as a path only; makes what is missing, and what a link to nothing names.
 pub(super) fn ensure(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> io::Result<OwnedFd> {
     match open(root, path, OFlag::O_PATH) {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
         other => return other,
     }
-    let path = plain(path);
-    let parent = ensure_directory(root, path.parent().unwrap_or(Path::new("/")))?;
-    let name = path
-        .file_name()
-        .ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
-    match make(&parent, name, kind) {
-        // A link to nothing: what it names is made.
-        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
-            let target = link_target(&parent, name, path.parent())?;
-            let parent = ensure_directory(root, target.parent().unwrap_or(Path::new("/")))?;
-            make(&parent, target.file_name().unwrap_or_default(), kind)?;
+    let mut wanted = plain(path);
+    for _ in 0..LINKS {
+        match walk(root, &wanted, kind)? {
+            Walked::There(fd) => return Ok(fd),
+            Walked::Link(instead) => wanted = instead,
         }
-        made => made?,
     }
-    open(root, &path, OFlag::O_PATH)
+    Err(io::Error::from_raw_os_error(libc::ELOOP))
 }
 
 /// The same for a directory of which nothing is a link: through another name, what is hidden below it could be reached.
@@ -95,49 +88,44 @@ pub(super) fn ensure_plain(root: BorrowedFd<'_>, path: &Path) -> io::Result<Owne
 /// Links to nothing in one path, one leading to the next; as the kernel's own limit.
 const LINKS: u32 = 40;
 
-/// Like mkdir -p, inside `root`; what a link to nothing names is made, too.
-pub(super) fn ensure_directory(root: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-    let mut links = 0;
-    let mut wanted = plain(path);
-    'again: loop {
-        let mut reached = PathBuf::from("/");
-        let mut fd = open(root, &reached, flags)?;
-        let parts = wanted.clone();
-        let mut names = parts.components();
-        while let Some(part) = names.next() {
-            let Component::Normal(name) = part else {
-                continue;
-            };
-            reached.push(name);
-            let made = match open(root, &reached, flags) {
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-                    make(&fd, name, Kind::Directory)
-                }
-                other => {
-                    fd = other?;
-                    continue;
-                }
-            };
-            match made {
-                Err(error) if error.raw_os_error() == Some(libc::EEXIST) && links < LINKS => {
-                    links += 1;
-                    wanted =
-                        plain(&link_target(&fd, name, reached.parent())?.join(names.as_path()));
-                    continue 'again;
-                }
-                made => made?,
-            }
-            fd = open(root, &reached, flags)?;
-        }
-        return Ok(fd);
-    }
+/// How far a walk came.
+enum Walked {
+    There(OwnedFd),
+    /// There is a link to nothing: what to walk to instead. It may contain `..`, which the kernel resolves: what
+    /// comes before may itself be a link, and its parent is that of what it leads to.
+    Link(PathBuf),
 }
 
-/// Where the link `name` in `directory` (at `path`) leads, absolute inside the root.
-fn link_target(directory: &OwnedFd, name: &OsStr, path: Option<&Path>) -> io::Result<PathBuf> {
-    let target = readlinkat(directory, name)?;
-    Ok(plain(&path.unwrap_or(Path::new("/")).join(target)))
+/// Goes down `path`, making what is missing; its last part is to be a `kind`.
+fn walk(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> io::Result<Walked> {
+    let mut reached = PathBuf::from("/");
+    let mut fd = open(root, &reached, OFlag::O_PATH)?;
+    let mut parts = path.components();
+    while let Some(part) = parts.next() {
+        if !matches!(part, Component::Normal(_) | Component::ParentDir) {
+            continue;
+        }
+        reached.push(part);
+        match open(root, &reached, OFlag::O_PATH) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+            other => {
+                fd = other?;
+                continue;
+            }
+        }
+        let name = part.as_os_str();
+        let last = parts.as_path().as_os_str().is_empty();
+        match make(&fd, name, if last { kind } else { Kind::Directory }) {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
+                let leads_to = readlinkat(&fd, name)?;
+                reached.pop();
+                return Ok(Walked::Link(reached.join(leads_to).join(parts.as_path())));
+            }
+            made => made?,
+        }
+        fd = open(root, &reached, OFlag::O_PATH)?;
+    }
+    Ok(Walked::There(fd))
 }
 
 /// Makes a mount point. It is no change of the container's: directory and mount point have the times that the directory
