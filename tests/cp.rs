@@ -1,5 +1,7 @@
 //! `cp`: files in and out of running and stopped containers.
 
+use std::os::unix::fs::MetadataExt;
+
 use crate::harness::Sandbox;
 
 fn with_container() -> Sandbox {
@@ -116,4 +118,23 @@ fn missing_paths_are_named() {
         .fails(1)
         .says("No such container: nobody");
     assert!(!sandbox.work().join("out").exists());
+}
+
+#[test]
+fn set_user_id_bits_stay_as_with_docker() {
+    let sandbox = with_container();
+    sandbox
+        .rctr("exec c1 sh -c 'echo x > /tmp/f; chmod 6755 /tmp/f'")
+        .ok();
+    for options in ["", "-a"] {
+        let out = format!("out{options}");
+        sandbox.rctr(&format!("cp {options} c1:/tmp/f {out}")).ok();
+        let meta = std::fs::metadata(sandbox.work().join(&out)).unwrap();
+        assert_eq!(meta.mode() & 0o7777, 0o6755);
+        let dir = std::fs::metadata(sandbox.work()).unwrap();
+        assert_eq!(meta.uid(), dir.uid(), "the caller's, nobody else's");
+        sandbox.rctr(&format!("cp {out} c1:/tmp/back")).ok();
+        let mode = sandbox.rctr("exec c1 stat -c %a /tmp/back").ok().line();
+        assert_eq!(mode, "6755");
+    }
 }

@@ -315,3 +315,28 @@ fn default_sysctls_are_set_and_the_users_win() {
     let options = "--rm --sysctl net.ipv4.no_such_thing=1";
     sandbox.run(options, "true").fails(125);
 }
+
+#[test]
+fn doctor_names_the_helper_that_is_used() {
+    let sandbox = Sandbox::with_busybox();
+    let said = sandbox.rctr("doctor").output().stdout;
+    let line = said.lines().find(|line| line.contains("private network"));
+    let first = ["slirp4netns", "pasta"]
+        .into_iter()
+        .find(|name| crate::harness::find_program(name).is_some());
+    if let (Some(line), Some(name)) = (line.filter(|l| l.starts_with("ok ")), first) {
+        assert!(line.contains("uses ") && line.ends_with(name), "{line}");
+    }
+}
+
+#[test]
+fn help_names_no_network_that_is_refused() {
+    let sandbox = Sandbox::with_busybox();
+    let help = sandbox.rctr("run --help").ok().stdout;
+    let line = help.lines().find(|l| l.contains("--network ")).unwrap();
+    assert!(
+        line.ends_with("private, none, host or container:NAME"),
+        "{line}"
+    );
+    assert!(!help.contains("--network-alias") && !help.contains("--ip "));
+}

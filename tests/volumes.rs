@@ -262,3 +262,12 @@ fn target_below_a_link_to_nothing_makes_what_the_link_names_inside() {
         .fails(125)
         .says("levels of symbolic links");
 }
+
+#[test]
+fn bad_tmpfs_values_are_named() {
+    let sandbox = Sandbox::with_busybox();
+    sandbox
+        .run("--rm --tmpfs /t:size=zz", "true")
+        .fails(125)
+        .says("invalid tmpfs option \"size=zz\": want bytes");
+}

@@ -18,6 +18,7 @@ mod small_disk;
 mod terminal;
 mod wait;
 
+pub(crate) use account::find_program;
 pub(crate) use feature::{Feature, require};
 pub(crate) use leftovers::Process;
 pub(crate) use sandbox::{Sandbox, copy_program};

@@ -79,6 +79,9 @@ enum Owners {
 }
 
 impl Manner {
+    /// Modes stay as they are, set-user-ID and set-group-ID included, as docker's and podman's do (and `cp -a`'s): an
+    /// owner's copy runs as that owner only. What a container has made so and is copied to where others can reach it
+    /// runs as the caller for them: whoever doesn't trust the container copies into a directory of his own.
     fn unpack(&self) -> UnpackOptions {
         UnpackOptions {
             owner: match self.owners {

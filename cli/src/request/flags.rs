@@ -197,14 +197,9 @@ pub(crate) const CREATE: &[Flag] = &[
         "Preference of the OOM killer, -1000 to 1000",
     ),
     // Network.
-    flag(
-        NO,
-        "network",
-        Many,
-        "private, none, host, container:NAME or a network's name",
-    ),
+    flag(NO, "network", Many, "private, none, host or container:NAME"),
     flag(NO, "net", Many, ""),
-    flag(NO, "network-alias", Many, "Another name in the network"),
+    flag(NO, "network-alias", Many, ""),
     flag(NO, "net-alias", Many, ""),
     flag(NO, "add-host", Many, "Add a line to /etc/hosts: name:ip"),
     flag(NO, "dns", Many, "DNS server"),
@@ -224,10 +219,10 @@ pub(crate) const CREATE: &[Flag] = &[
         "Publish all exposed ports to free ones",
     ),
     flag(NO, "expose", Many, "Expose a port or a range"),
-    flag(NO, "ip", One, "IPv4 address"),
-    flag(NO, "ip6", One, "IPv6 address"),
-    flag(NO, "link", Many, "Link to another container"),
-    flag(NO, "link-local-ip", Many, "Link-local address"),
+    flag(NO, "ip", One, ""),
+    flag(NO, "ip6", One, ""),
+    flag(NO, "link", Many, ""),
+    flag(NO, "link-local-ip", Many, ""),
     flag(NO, "mac-address", One, "MAC address"),
     // Storage and log.
     flag(

@@ -279,6 +279,7 @@ pub(crate) fn parse_tmpfs(text: &str) -> Result<MountRequest, String> {
         if !known {
             return Err(format!("invalid tmpfs option [\"{option}\"]"));
         }
+        check_tmpfs_value(option)?;
     }
     Ok(MountRequest {
         kind: "tmpfs".to_owned(),
@@ -287,6 +288,37 @@ pub(crate) fn parse_tmpfs(text: &str) -> Result<MountRequest, String> {
         read_only: options.split(',').any(|o| o == "ro"),
         ..MountRequest::default()
     })
+}
+
+/// The kernel refuses a bad value without a word.
+fn check_tmpfs_value(option: &str) -> Result<(), String> {
+    let Some((name, value)) = option.split_once('=') else {
+        return Ok(());
+    };
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let scaled = |units: &[char]| digits(value) || value.strip_suffix(units).is_some_and(digits);
+    let (good, wanted) = match name {
+        "size" => (
+            scaled(&[
+                'k', 'K', 'm', 'M', 'g', 'G', 't', 'T', 'p', 'P', 'e', 'E', '%',
+            ]),
+            "bytes, a number with k, m or g, or a percentage of the memory",
+        ),
+        "nr_inodes" | "nr_blocks" => (
+            scaled(&['k', 'K', 'm', 'M', 'g', 'G']),
+            "a number, also with k, m or g",
+        ),
+        "mode" => (
+            u32::from_str_radix(value, 8).is_ok_and(|mode| mode <= 0o7777),
+            "an octal number: 1777",
+        ),
+        "uid" | "gid" => (value.parse::<u32>().is_ok(), "a number"),
+        _ => (true, ""),
+    };
+    if good {
+        return Ok(());
+    }
+    Err(format!("invalid tmpfs option {option:?}: want {wanted}"))
 }
 
 /// One `--volumes-from` word: (container, read-only).
@@ -452,6 +484,20 @@ mod tests {
         );
         assert!(parse_tmpfs("run").is_err());
         assert!(parse_tmpfs("/run:bad").is_err());
+        for good in ["size=0", "size=1G", "size=50%", "mode=01777", "uid=5"] {
+            assert!(parse_tmpfs(&format!("/t:{good}")).is_ok(), "{good}");
+        }
+        for bad in [
+            "size=zz",
+            "size=",
+            "size=1.5m",
+            "nr_inodes=5%",
+            "mode=9",
+            "gid=-1",
+        ] {
+            let error = parse_tmpfs(&format!("/t:rw,{bad}")).unwrap_err();
+            assert!(error.contains(bad) && error.contains(": want "), "{error}");
+        }
     }
 
     #[test]

@@ -49,6 +49,9 @@ struct Probe {
     timed_out: bool,
 }
 
+/// Docker's least interval: an image that asks for less would have its checks run without a pause.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 impl Checks {
     /// `None`: nothing is checked.
     pub(super) fn new(health: Option<&Healthcheck>) -> Option<Self> {
@@ -62,7 +65,7 @@ impl Checks {
         };
         let or = |nanoseconds: i64, seconds| match u64::try_from(nanoseconds) {
             Ok(0) | Err(_) => Duration::from_secs(seconds),
-            Ok(nanoseconds) => Duration::from_nanos(nanoseconds),
+            Ok(nanoseconds) => Duration::from_nanos(nanoseconds).max(SHORTEST),
         };
         let mut checks = Self {
             argv,
@@ -281,6 +284,21 @@ mod tests {
             exit_code,
             ..HealthResult::default()
         }
+    }
+
+    #[test]
+    fn times_of_an_image_below_a_millisecond_are_raised_to_that() {
+        let health = Healthcheck {
+            test: vec!["CMD".to_owned(), "true".to_owned()],
+            interval: 1,
+            timeout: 999_999,
+            start_interval: 1_000_001,
+            ..Healthcheck::default()
+        };
+        let checks = Checks::new(Some(&health)).unwrap();
+        assert_eq!((checks.interval, checks.timeout), (SHORTEST, SHORTEST));
+        assert_eq!(checks.start_interval, Duration::from_nanos(1_000_001));
+        assert_eq!(checks.start_period, Duration::ZERO);
     }
 
     #[test]

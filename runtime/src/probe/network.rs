@@ -30,21 +30,22 @@ fn private(world: &World<'_>) -> Probe {
             .fix("as root: sysctl user.max_net_namespaces=15000; in a container: a seccomp profile that allows unshare");
     }
     let program = |name| find_program(name, world.surroundings.path);
-    let Some(program) = program("pasta").or_else(|| program("slirp4netns")) else {
+    // In the order in which `net` takes them.
+    let Some(program) = program("slirp4netns").or_else(|| program("pasta")) else {
         return Probe::new(
             NAME,
             Outcome::Limited,
-            "neither pasta nor slirp4netns is installed",
+            "neither slirp4netns nor pasta is installed",
         )
         .means(MEANS)
-        .fix("apt-get install passt (or slirp4netns)");
+        .fix("apt-get install slirp4netns (or passt)");
     };
     let tun = OpenOptions::new()
         .read(true)
         .write(true)
         .open("/dev/net/tun");
     match tun {
-        Ok(_) => Probe::works(NAME, program.display().to_string()),
+        Ok(_) => Probe::works(NAME, format!("uses {}", program.display())),
         Err(error) => Probe::new(
             NAME,
             Outcome::Limited,
