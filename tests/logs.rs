@@ -117,3 +117,19 @@ fn attach_shows_what_comes_and_returns_the_exit_code() {
     let output = attached.wait();
     assert_eq!((output.code, output.stdout.as_str()), (6, "late\n"));
 }
+
+#[test]
+fn details_are_what_the_log_options_name() {
+    let sandbox = Sandbox::with_busybox();
+    let options =
+        "--label role=web --label other=x -e 'A=1, 2' --log-opt labels=role,none --log-opt env=A";
+    sandbox
+        .run(&format!("--name c1 {options}"), "echo line")
+        .ok();
+    let output = sandbox.rctr("logs --details c1").ok();
+    assert_eq!(output.stdout, "A=1%2C+2,role=web line\n");
+    // Docker's blank stays when there is nothing to tell.
+    sandbox.run("--name c2", "echo line").ok();
+    assert_eq!(sandbox.rctr("logs --details c2").ok().stdout, " line\n");
+    assert_eq!(sandbox.rctr("logs c1").ok().stdout, "line\n");
+}

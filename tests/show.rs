@@ -215,3 +215,56 @@ fn help_is_everywhere() {
     sandbox.rctr("nosuch").fails(1).explains();
     sandbox.rctr("imags").fails(1).says("did you mean 'images'");
 }
+
+#[test]
+fn disk_usage_lists_each_thing_with_v() {
+    let sandbox = three();
+    sandbox
+        .run(
+            "--name writer -v vol:/v",
+            "dd if=/dev/zero of=/f bs=1000 count=5",
+        )
+        .ok();
+    sandbox.rctr("commit writer child:1").ok();
+    let text = sandbox.rctr("system df -v").ok().stdout;
+    let columns = |start: &str| -> Vec<String> {
+        let line = text.lines().find(|line| line.starts_with(start));
+        let line = line.unwrap_or_else(|| panic!("no {start:?} in {text}"));
+        line.split("  ")
+            .map(str::trim)
+            .filter(|w| !w.is_empty())
+            .map(str::to_owned)
+            .collect()
+    };
+    assert_eq!(
+        columns("REPOSITORY"),
+        [
+            "REPOSITORY",
+            "TAG",
+            "IMAGE ID",
+            "CREATED",
+            "SIZE",
+            "SHARED SIZE",
+            "UNIQUE SIZE",
+            "CONTAINERS"
+        ]
+    );
+    let busybox = columns("busybox");
+    assert_eq!(
+        (&busybox[4], busybox[6].as_str(), busybox[7].as_str()),
+        (&busybox[5], "0B", "4")
+    );
+    let child = columns("child");
+    assert_eq!((child[6].as_str(), child[7].as_str()), ("5kB", "0"));
+    let writer = text.lines().find(|line| line.ends_with("writer")).unwrap();
+    assert!(
+        writer.contains("   5kB   ") && !writer.contains("virtual"),
+        "{writer}"
+    );
+    assert_eq!(columns("vol "), ["vol", "1", "0B"]);
+    assert!(text.contains("Build cache usage: 0B\n\nCACHE ID"));
+    sandbox
+        .rctr("system df -v --format json")
+        .fails(125)
+        .says("exclude each other");
+}

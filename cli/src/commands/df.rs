@@ -7,12 +7,12 @@ use rctr_storage::digest::DiffId;
 use rctr_storage::record::Status;
 use rctr_storage::{Store, tree};
 
-use super::{sizes, words};
+use super::{df_verbose, sizes, words};
 use crate::command::Verb;
 use crate::context::Context;
 use crate::format::{Listing, Quiet, size};
 use crate::output;
-use crate::report::Failure;
+use crate::report::{ENGINE, Failure};
 use crate::template::Data;
 
 /// `system df`.
@@ -24,11 +24,17 @@ pub(crate) const VERB: Verb = Verb {
 };
 
 fn args(command: Command) -> Command {
-    command.arg(words::value(
-        "format",
-        None,
-        "Go template for each line, 'table TEMPLATE', or 'json'",
-    ))
+    command
+        .arg(words::value(
+            "format",
+            None,
+            "Go template for each line, 'table TEMPLATE', or 'json'",
+        ))
+        .arg(words::on(
+            "verbose",
+            Some('v'),
+            "Show every image, container and volume",
+        ))
 }
 
 fn listing() -> Listing {
@@ -78,10 +84,20 @@ impl Usage {
 }
 
 fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
+    let verbose = words::is_on(matches, "verbose");
+    if verbose && words::text(matches, "format").is_some() {
+        return Err(Failure::new("--format and --verbose exclude each other")
+            .hint("rctr images --format … and rctr ps -as --format … list the same")
+            .code(ENGINE));
+    }
     let format = listing().format(words::text(matches, "format"), Quiet::No)?;
     let store = Store::open(&context.root)?;
     let containers = store.containers()?;
     let written = sizes::of(context, &store, &containers)?;
+    if verbose {
+        output::text(df_verbose::tables(&store, &containers, &written)?);
+        return Ok(0);
+    }
     let used: HashSet<DiffId> = containers
         .iter()
         .flat_map(|c| &c.record.layers)

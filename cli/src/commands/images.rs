@@ -12,7 +12,7 @@ use crate::filter::{Filters, glob};
 use crate::format::time;
 use crate::report::Failure;
 use crate::view::container_row::Cut;
-use crate::view::image_row;
+use crate::view::image_row::{self, Use};
 use crate::{moment, output};
 
 /// `images`.
@@ -97,11 +97,14 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
     let now = time::now();
     let mut rows = Vec::new();
     for image in images.iter().filter(|image| is_named(image) || !by_name) {
-        let users = counts
-            .as_ref()
-            .map(|all| all.iter().filter(|c| c.record.image == image.id).count());
+        let used = Use {
+            containers: counts
+                .as_ref()
+                .map(|all| all.iter().filter(|c| c.record.image == image.id).count()),
+            ..Use::default()
+        };
         for name in image_row::names(image, digests, &wanted) {
-            rows.push(image_row::row(image, &name, cut, now, users));
+            rows.push(image_row::row(image, &name, cut, now, used));
         }
     }
     output::text(format.render(rows)?);

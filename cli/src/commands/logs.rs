@@ -1,11 +1,13 @@
 //! `rctr logs`.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::SystemTime;
 
 use clap::{ArgMatches, Command};
 use rctr_runtime::log::{self, Entry, LogError, ReadOptions, Stream};
 use rctr_storage::Store;
+use rctr_storage::record::ContainerRecord;
 
 use super::words;
 use crate::command::Verb;
@@ -33,7 +35,7 @@ fn args(command: Command) -> Command {
         .arg(words::on(
             "details",
             None,
-            "Show extra attributes (there are none)",
+            "Show what --log-opt labels, env and tag name, before each line",
         ))
         .arg(words::value(
             "tail",
@@ -68,6 +70,13 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
     if record.host_config.log_config.driver == "none" {
         return Err(LogError::NoLog.into());
     }
+    let details = if words::is_on(matches, "details") {
+        let mut text = details(record);
+        text.push(' ');
+        text
+    } else {
+        String::new()
+    };
     let mut streams = output::Streams::new();
     let mut sink = |entry: Entry<'_>| {
         let out: &mut dyn Write = match entry.stream {
@@ -77,6 +86,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
         if stamps {
             write!(out, "{} ", entry.time)?;
         }
+        out.write_all(details.as_bytes())?;
         out.write_all(entry.text.as_bytes())?;
         if options.follow { out.flush() } else { Ok(()) }
     };
@@ -93,6 +103,46 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
             Ok(0)
         }
     }
+}
+
+/// The labels and variables that `--log-opt` lists, and its tag, as docker shows them: sorted, escaped for a URL. Empty
+/// without. They can't change while a container lives, so its log needn't have them.
+fn details(record: &ContainerRecord) -> String {
+    let option = |name: &str| record.host_config.log_config.config.get(name);
+    let named = |name: &str| option(name).into_iter().flat_map(|list| list.split(','));
+    let mut found = BTreeMap::new();
+    for key in named("labels") {
+        if let Some(value) = record.config.labels.get(key) {
+            found.insert(key, value.as_str());
+        }
+    }
+    for key in named("env") {
+        let mut variables = record.config.env.iter().filter_map(|v| v.split_once('='));
+        if let Some((_, value)) = variables.find(|(name, _)| *name == key) {
+            found.insert(key, value);
+        }
+    }
+    if let Some(tag) = option("tag") {
+        found.insert("tag", tag);
+    }
+    let pairs = found
+        .iter()
+        .map(|(k, v)| format!("{}={}", escaped(k), escaped(v)));
+    pairs.collect::<Vec<_>>().join(",")
+}
+
+/// As in the query of a URL.
+fn escaped(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b' ' => out.push('+'),
+            b'-' | b'_' | b'.' | b'~' => out.push(byte.into()),
+            _ if byte.is_ascii_alphanumeric() => out.push(byte.into()),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
 }
 
 /// `all`, a number; a negative one means all.

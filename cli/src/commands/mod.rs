@@ -9,6 +9,7 @@ mod commit;
 mod cp;
 pub(crate) mod create;
 mod df;
+mod df_verbose;
 mod diff;
 mod doctor;
 mod exec;

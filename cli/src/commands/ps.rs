@@ -108,7 +108,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
 }
 
 /// Who has which tag now.
-fn tags(store: &Store) -> BTreeMap<Reference, Digest> {
+pub(super) fn tags(store: &Store) -> BTreeMap<Reference, Digest> {
     // Without them the list is as good, but for names that have moved on.
     let images = store.images().unwrap_or_default();
     let tags = images.into_iter().flat_map(|image| {
@@ -119,7 +119,7 @@ fn tags(store: &Store) -> BTreeMap<Reference, Digest> {
 }
 
 /// The image as it was named, unless that name belongs to another image (or to none) by now: then its ID.
-fn image_name(container: &Container, tags: &BTreeMap<Reference, Digest>) -> String {
+pub(super) fn image_name(container: &Container, tags: &BTreeMap<Reference, Digest>) -> String {
     let record = &container.record;
     let name = &record.config.image;
     let hex = name.strip_prefix("sha256:").unwrap_or(name);

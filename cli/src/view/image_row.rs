@@ -92,14 +92,19 @@ pub(crate) fn names(
     names
 }
 
-/// A row, fields in alphabetical order as docker's JSON has them. `containers`: how many use it, if that is asked for.
-pub(crate) fn row(
-    image: &ImageSummary,
-    name: &Name,
-    cut: Cut,
-    now: Nanos,
-    containers: Option<usize>,
-) -> Data {
+/// What an image shares and who uses it, as far as that was asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Use {
+    /// How many containers are made from it.
+    pub(crate) containers: Option<usize>,
+    /// Bytes of layers that other images have, too.
+    pub(crate) shared: Option<u64>,
+    /// Bytes of layers that only this one has.
+    pub(crate) unique: Option<u64>,
+}
+
+/// A row, fields in alphabetical order as docker's JSON has them.
+pub(crate) fn row(image: &ImageSummary, name: &Name, cut: Cut, now: Nanos, used: Use) -> Data {
     let id = match cut {
         Cut::Yes => short_id(&image.id.to_string()),
         Cut::No => image.id.to_string(),
@@ -110,17 +115,17 @@ pub(crate) fn row(
     let or_none = |text: Option<String>| Data::text(text.unwrap_or_else(|| NONE.to_owned()));
     let platform = format!("{}/{}", image.platform.os, image.platform.architecture);
     Data::fields([
-        ("Containers", known(containers.map(|n| n.to_string()))),
+        ("Containers", known(used.containers.map(|n| n.to_string()))),
         ("CreatedAt", known(created.map(time::shown))),
         ("CreatedSince", known(since)),
         ("Digest", or_none(name.digest.map(|d| d.to_string()))),
         ("ID", Data::text(id)),
         ("Platform", Data::text(platform)),
         ("Repository", Data::text(&name.repository)),
-        ("SharedSize", Data::text(NOT_KNOWN)),
+        ("SharedSize", known(used.shared.map(size::short))),
         ("Size", Data::text(size::short(image.size))),
         ("Tag", or_none(name.tag.clone())),
-        ("UniqueSize", Data::text(NOT_KNOWN)),
+        ("UniqueSize", known(used.unique.map(size::short))),
         ("VirtualSize", Data::text(size::short(image.size))),
     ])
 }
@@ -159,7 +164,9 @@ pub(crate) mod tests {
         let rows = names(image, digests, &|r| {
             wanted.is_empty() || r.familiar_name() == wanted
         });
-        let rows = rows.iter().map(|n| row(image, n, Cut::Yes, now, None));
+        let rows = rows
+            .iter()
+            .map(|n| row(image, n, Cut::Yes, now, Use::default()));
         let format = listing(digests).format(None, Quiet::No).unwrap();
         format.render(rows).unwrap()
     }
