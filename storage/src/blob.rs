@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use crate::atomic;
+use crate::atomic::{self, Durability};
 use crate::digest::{Digest, Hasher};
 use crate::explain::Explain;
 use crate::session::Pin;
@@ -173,14 +173,24 @@ impl Store {
     /// # Errors
     /// When it can't be moved.
     pub fn publish_blob(&self, temp: &Path, digest: &Digest) -> Result<(), BlobError> {
+        self.publish_blob_as(temp, digest, Durability::Fsync)
+    }
+
+    /// The same, for one that needn't last yet.
+    pub(crate) fn publish_blob_as(
+        &self,
+        temp: &Path,
+        digest: &Digest,
+        durability: Durability,
+    ) -> Result<(), BlobError> {
         self.pin(&[Pin::Blob(*digest)])?;
         let path = self.blob_path(digest);
         fs::rename(temp, &path).map_err(|source| BlobError::Io {
             operation: "write",
-            path,
+            path: path.clone(),
             source,
         })?;
-        Ok(atomic::sync_dir(&self.path("blobs/sha256"))?)
+        Ok(atomic::sync_parent(&path, durability)?)
     }
 }
 

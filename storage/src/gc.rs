@@ -1,7 +1,7 @@
 //! What nothing refers to is deleted here, and nowhere else.
 //!
 //! Roots: the manifests in `index.json` with what they refer to; the layers that containers stand on and the configs
-//! of their images; the pins of living [sessions](crate::session). If a root can't be read nothing is deleted: what it
+//! of their images; the layers of the [build cache](crate::cache); the pins of living [sessions](crate::session). If a root can't be read nothing is deleted: what it
 //! refers to isn't known. [`Store::check`] repairs that.
 
 use std::collections::HashSet;
@@ -40,6 +40,17 @@ pub(crate) struct Roots {
 impl Roots {
     /// Reads all roots. `dead`: sessions whose pins don't count.
     pub(crate) fn read(store: &Store, dead: &[String]) -> Result<Self, ImageError> {
+        let mut roots = Self::listed(store)?;
+        roots.add_pins(store, dead)?;
+        for layer in store.cached_layers()? {
+            roots.blobs.insert(layer.digest);
+            roots.layers.insert(layer.diff_id);
+        }
+        Ok(roots)
+    }
+
+    /// Those of images and containers.
+    pub(crate) fn listed(store: &Store) -> Result<Self, ImageError> {
         let mut roots = Self::default();
         let index: Index = atomic::read_json(&store.path("index.json"))?;
         for descriptor in &index.manifests {
@@ -57,14 +68,19 @@ impl Roots {
                 Err(error) => return Err(error.into()),
             }
         }
+        Ok(roots)
+    }
+
+    /// Those of living sessions.
+    pub(crate) fn add_pins(&mut self, store: &Store, dead: &[String]) -> Result<(), StoreError> {
         for pin in store.pins(dead)? {
             match pin {
-                Pin::Blob(digest) => _ = roots.blobs.insert(digest),
-                Pin::Layer(diff_id) => _ = roots.layers.insert(diff_id),
+                Pin::Blob(digest) => _ = self.blobs.insert(digest),
+                Pin::Layer(diff_id) => _ = self.layers.insert(diff_id),
                 Pin::Volume(_) => {}
             }
         }
-        Ok(roots)
+        Ok(())
     }
 
     fn add_document(

@@ -307,6 +307,7 @@ impl Store {
             pins.push(Pin::Layer(layer.diff_id));
         }
         self.pin(&pins)?;
+        self.sync_layers_of(layers.iter().map(|layer| layer.diff_id))?;
         // From here on nobody deletes a part of it: all that matters is whether it is there now.
         let mut size = 0;
         for layer in &layers {

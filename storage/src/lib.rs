@@ -8,6 +8,7 @@
 //!   containers/<id>/            record.json, state.json, upper/, work/, log
 //!   names/<name>                a symbolic link whose target is the ID of the container with that name
 //!   volumes/<name>/_data        and volume.json beside it
+//!   cache/                      what builds have made and learned: see `cache`
 //!   locks/ tmp/                 tmp/ is the only place where unfinished things live
 //! ```
 //!
@@ -18,6 +19,7 @@
 pub mod archive;
 pub mod atomic;
 pub mod blob;
+pub mod cache;
 pub mod check;
 pub mod config;
 pub mod container;

@@ -210,7 +210,7 @@ fn acquire(path: &Path, how: FlockArg) -> Result<Flock<File>, StoreError> {
 }
 
 /// The process that has the lock on `file`, from /proc/locks (proc_locks(5)).
-fn holder(file: &File) -> Option<i32> {
+pub(crate) fn holder(file: &File) -> Option<i32> {
     let meta = file.metadata().ok()?;
     let (major, minor) = (libc::major(meta.dev()), libc::minor(meta.dev()));
     let wanted = format!("{major:02x}:{minor:02x}:{}", meta.ino());

@@ -3,15 +3,18 @@
 //! Opening reads one small file. Writers pin what they add in their [session](crate::session) and take
 //! [locks](crate::lock) for a step; readers take none.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
 use crate::atomic::{self, Durability};
+use crate::digest::DiffId;
 use crate::explain::Explain;
 use crate::session::Session;
 
@@ -158,6 +161,10 @@ pub struct Store {
     root: PathBuf,
     /// Made by the first write.
     pub(crate) session: Mutex<Option<Arc<Session>>>,
+    /// Layers that [`Store::sync_build`] has to make last.
+    pub(crate) unsynced: Mutex<HashSet<DiffId>>,
+    /// Bytes by which this process has made the build cache grow, since it was last told.
+    pub(crate) grown: AtomicU64,
 }
 
 impl Store {
@@ -169,6 +176,8 @@ impl Store {
         let store = Self {
             root: root.to_owned(),
             session: Mutex::new(None),
+            unsynced: Mutex::default(),
+            grown: AtomicU64::new(0),
         };
         let path = store.path(MARKER);
         let bytes = match fs::read(&path) {

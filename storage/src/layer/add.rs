@@ -11,16 +11,17 @@
 //! Every arrow after the first is a channel to another thread. Who fails hangs up, which stops the others; the error
 //! that is reported is that of the first in the stream's order.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::thread::{self, Scope, ScopedJoinHandle};
 
 use nix::unistd::syncfs;
 
 use super::channel::{Fan, Pieces, read_piece};
-use super::{Expected, LayerBlob, LayerError, MEDIA_TYPE, StoreAs, unpack};
+use super::{Expected, LayerBlob, LayerError, MEDIA_TYPE, StoreAs, unpack, unsynced};
 use crate::atomic::sync_dir;
 use crate::digest::{DiffId, Digest, Hasher};
 use crate::session::Pin;
@@ -109,11 +110,11 @@ impl Store {
         let wanted = match expected.diff_id {
             Some(diff_id) => {
                 self.pin(&[Pin::Layer(diff_id)])?;
-                !self.has_layer(&diff_id)
+                !self.settle_layer(&diff_id)?
             }
             None => true,
         };
-        let staging = Staging::create(self)?;
+        let staging = Staging::create(self, Lasts::AtOnce)?;
         let work = Work {
             compression,
             stored,
@@ -161,7 +162,7 @@ impl Store {
         }
         // Once more under the pins: what was there may have been deleted meanwhile.
         self.pin(&[Pin::Blob(digest), Pin::Layer(diff_id)])?;
-        if !self.has_blob(&digest) || !self.has_layer(&diff_id) {
+        if !self.has_blob(&digest) || !self.settle_layer(&diff_id)? {
             return Ok(None);
         }
         let path = self.blob_path(&digest);
@@ -188,10 +189,18 @@ impl Store {
         diff_id: &DiffId,
     ) -> Result<(), LayerError> {
         self.pin(&[Pin::Layer(*diff_id)])?;
+        // What a power cut left of it would stand in the way.
+        self.settle_layer(diff_id)?;
         let layers = self.path("layers");
         let place = layers.join(diff_id.0.hex());
         match fs::rename(staging.unpacked(), &place) {
-            Ok(()) => Ok(sync_dir(&layers)?),
+            Ok(()) => match staging.lasts {
+                Lasts::AtOnce => Ok(sync_dir(&layers)?),
+                Lasts::AfterSync => {
+                    self.note_unsynced(*diff_id);
+                    Ok(())
+                }
+            },
             // Somebody else has made the same meanwhile.
             Err(error)
                 if matches!(
@@ -239,39 +248,56 @@ fn verify(expected: &Expected, outcome: &Outcome) -> Result<(), LayerError> {
 }
 
 /// A layer under way, in `tmp/`. What is left there when it is dropped is deleted.
-pub(super) struct Staging(PathBuf);
+pub(super) struct Staging {
+    dir: PathBuf,
+    lasts: Lasts,
+}
+
+/// When a layer survives a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lasts {
+    /// When it is published.
+    AtOnce,
+    /// After the next [`Store::sync_build`].
+    AfterSync,
+}
 
 impl Staging {
-    pub(super) fn create(store: &Store) -> Result<Self, LayerError> {
-        let staging = Self(store.temp_path("layer")?);
-        for path in [staging.0.clone(), staging.unpacked(), staging.fs()] {
-            fs::create_dir(&path).map_err(LayerError::io("create", &path))?;
+    pub(super) fn create(store: &Store, lasts: Lasts) -> Result<Self, LayerError> {
+        let dir = store.temp_path("layer")?;
+        let staging = Self { dir, lasts };
+        let make = |path: &Path| {
+            fs::create_dir(path)?;
+            // The root of a layer without an entry for it.
+            fs::set_permissions(path, Permissions::from_mode(0o755))
+        };
+        let (unpacked, fs) = (staging.unpacked(), staging.fs());
+        make(&staging.dir).map_err(LayerError::io("create", &staging.dir))?;
+        match lasts {
+            Lasts::AtOnce => make(&unpacked),
+            Lasts::AfterSync => unsynced::make_marked(&unpacked),
         }
-        // The root of a layer without an entry for it.
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        for path in [staging.unpacked(), staging.fs()] {
-            fs::set_permissions(&path, std::fs::Permissions::clone(&mode))
-                .map_err(LayerError::io("create", &path))?;
-        }
+        .map_err(LayerError::io("create", &unpacked))?;
+        make(&fs).map_err(LayerError::io("create", &fs))?;
         Ok(staging)
     }
 
     pub(super) fn blob(&self) -> PathBuf {
-        self.0.join("blob")
+        self.dir.join("blob")
     }
 
     pub(super) fn unpacked(&self) -> PathBuf {
-        self.0.join("unpacked")
+        self.dir.join("unpacked")
     }
 
     pub(super) fn fs(&self) -> PathBuf {
-        self.0.join("unpacked/fs")
+        self.dir.join("unpacked/fs")
     }
 
     /// Makes everything survive a power cut; the blob alone when nothing was unpacked.
-    pub(super) fn sync(&self, unpacked: bool) -> Result<(), LayerError> {
+    fn sync(&self, unpacked: bool) -> Result<(), LayerError> {
         let path = if unpacked {
-            self.0.clone()
+            self.dir.clone()
         } else {
             self.blob()
         };
@@ -289,7 +315,7 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         // What can't be deleted now is deleted by the next session.
-        let _ = tree::remove_tree(&self.0);
+        let _ = tree::remove_tree(&self.dir);
     }
 }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! blobs/sha256/<hex digest>     the tar, compressed or not, byte for byte as it came or as it was made
 //! layers/<hex diffID>/fs        unpacked, immutable: a lowerdir of overlay mounted with `userxattr`
+//! layers/<hex diffID>/boot      and the sticky bit: it doesn't last yet (see [`unsynced`])
 //! tmp/<session>/layer-N/        a layer under way: `blob` and `unpacked/fs`
 //! ```
 //!
@@ -31,12 +32,15 @@ mod stack;
 #[cfg(test)]
 mod tests;
 mod unpack;
+pub(crate) mod unsynced;
 mod upper;
 
 pub use upper::KeepUpper;
 
 use std::io;
 use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
 
 use crate::blob::BlobError;
 use crate::digest::{DiffId, Digest};
@@ -49,7 +53,8 @@ use crate::tree::TreeError;
 pub const MEDIA_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
 
 /// A layer that is in the store.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct LayerBlob {
     /// Of the blob as it is stored.
     pub digest: Digest,

@@ -10,10 +10,11 @@ use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::fstatat;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::add::{Staging, join, spawn_hash, write_blob};
+use super::add::{Lasts, Staging, join, spawn_hash, write_blob};
 use super::channel::{Fan, FanWriter};
 use super::diff::{Format, Times, is_placeholder, write_upper};
 use super::{Expected, LayerBlob, LayerError, MEDIA_TYPE, StoreAs};
+use crate::atomic::Durability;
 use crate::digest::DiffId;
 use crate::session::Pin;
 use crate::store::Store;
@@ -30,7 +31,7 @@ pub enum KeepUpper {
 
 impl Store {
     /// Makes a layer of an upper directory that nobody writes to: the tar, stored as a plain blob, and the unpacked
-    /// layer. `placeholders` are paths (`etc/hosts`) at which an empty file is only there for something to be mounted on:
+    /// layer. A moved one survives a power cut after [`Store::sync_build`]. `placeholders` are paths (`etc/hosts`) at which an empty file is only there for something to be mounted on:
     /// it is left out. Blob and layer are pinned until the store is dropped. Needs ids.
     ///
     /// # Errors
@@ -68,7 +69,7 @@ impl Store {
     }
 
     fn move_upper(&self, upper: &Path) -> Result<LayerBlob, LayerError> {
-        let staging = Staging::create(self)?;
+        let staging = Staging::create(self, Lasts::AfterSync)?;
         let mut fan = Fan::default();
         let (tar, hashed) = (fan.reader(), fan.reader());
         let blob = staging.blob();
@@ -87,10 +88,9 @@ impl Store {
         let diff_id = DiffId(digest);
         self.pin(&[Pin::Layer(diff_id)])?;
         let moved = format == Some(Format::Native)
-            && !self.has_layer(&diff_id)
+            && !self.settle_layer(&diff_id)?
             && take_place(upper, &staging)?;
-        staging.sync(moved)?;
-        self.publish_blob(&blob, &digest)?;
+        self.publish_blob_as(&blob, &digest, Durability::None)?;
         if moved {
             self.publish_layer(&staging, &diff_id)?;
         } else {
@@ -107,7 +107,7 @@ impl Store {
 
     /// Unpacks a blob that is a plain tar, if its layer isn't there.
     fn unpack_blob(&self, diff_id: DiffId) -> Result<(), LayerError> {
-        if self.has_layer(&diff_id) {
+        if self.settle_layer(&diff_id)? {
             return Ok(());
         }
         let path = self.blob_path(&diff_id.0);
