@@ -61,16 +61,19 @@ need_rust() {
 	if ! command -v cargo >/dev/null; then
 		need_packages WANTED rustup
 		command -v rustup >/dev/null || die "Rust $wanted or newer is needed: install it with rustup (https://rustup.rs), then run this again"
-		rustup -q default stable >&2
+		rustup -q default stable >&2 || die "rustup cannot fetch a Rust toolchain: $wanted or newer is needed"
 	fi
 	have=$(cargo --version | cut -d' ' -f2)
-	printf '%s\n%s\n' "$wanted" "$have" | sort -VC || die "Rust $wanted or newer is needed, this is $have: run 'rustup update'"
+	printf '%s\n%s\n' "$wanted" "$have" | sort -VC ||
+		die "Rust $wanted or newer is needed, $(command -v cargo) is $have: run 'rustup update', or install rustup (https://rustup.rs) if there is none"
 	need_packages REQUIRED gcc libc6-dev
 }
 
-# The ordinary user: who is root gets one, others are it; with subordinate ids either way.
-need_user() {
-	local name=$ordinary_user start
+# The ordinary user: who is root gets one, others are it; with subordinate ids either way. One script at a time: two
+# would give the same ids away. The lock is on /etc, which everybody can open.
+need_user() { (
+	flock 9
+	name=$ordinary_user
 	if is_root; then
 		id "$name" >/dev/null 2>&1 || useradd --create-home --shell /bin/bash "$name"
 	else
@@ -82,7 +85,7 @@ need_user() {
 		note "giving $name subordinate ids from $start on, in $file"
 		echo "$name:$start:65536" | as_root tee -a "$file" >/dev/null
 	done
-}
+) 9</etc; }
 
 # What stands in the way of unprivileged containers on some machines.
 open_host() {
