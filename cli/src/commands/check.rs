@@ -54,8 +54,12 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
         output::line(line(problem));
     }
     if !words::is_on(matches, "quiet") {
+        let steps = match report.steps {
+            0 => String::new(),
+            n => format!(", {}", count(n, "cached build step")),
+        };
         output::line(format!(
-            "looked at {}, {}, {}, {}, {}: {}",
+            "looked at {}, {}, {}, {}, {}{steps}: {}",
             count(report.images, "image"),
             count(report.layers, "layer"),
             count(report.blobs, "blob"),

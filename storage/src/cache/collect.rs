@@ -41,7 +41,7 @@ pub struct CachePolicy {
 
 impl CachePolicy {
     /// How many of `used` bytes may stay, with `free` bytes of the file system free; 0 when nothing is said.
-    fn kept(&self, used: u64, free: u64) -> u64 {
+    pub(super) fn kept(&self, used: u64, free: u64) -> u64 {
         let excess = self.min_free.unwrap_or(0).saturating_sub(free);
         let kept = match (self.max_used, excess) {
             (Some(max), 0) => max,

@@ -25,6 +25,8 @@ mod memo;
 mod mount;
 mod step;
 mod step_lock;
+#[cfg(test)]
+mod tests;
 mod usage;
 
 pub use collect::{CachePolicy, Collected, PruneCache};

@@ -38,7 +38,7 @@ pub enum Sharing {
 }
 
 /// Puts the first content into a directory.
-pub type Fill = dyn Fn(&Path) -> io::Result<()>;
+pub type Fill<'a> = dyn Fn(&Path) -> io::Result<()> + 'a;
 
 /// Which cache mount is wanted.
 pub struct CacheMountOrder<'a> {
@@ -53,7 +53,7 @@ pub struct CacheMountOrder<'a> {
     /// Permissions of a new one.
     pub mode: u32,
     /// Puts the first content (`from=`) into a new one.
-    pub fill: Option<&'a Fill>,
+    pub fill: Option<&'a Fill<'a>>,
 }
 
 /// `mount.json`.

@@ -83,7 +83,7 @@ pub(super) struct Found {
 }
 
 impl Store {
-    pub(super) fn step_path(&self, key: &Digest) -> PathBuf {
+    pub(crate) fn step_path(&self, key: &Digest) -> PathBuf {
         let hex = key.hex();
         self.cache_path("steps")
             .join(&hex[..2])
@@ -170,7 +170,7 @@ impl Store {
     }
 
     /// The keys of all records, damaged ones too.
-    pub(super) fn step_keys(&self) -> Result<Vec<Digest>, StoreError> {
+    pub(crate) fn step_keys(&self) -> Result<Vec<Digest>, StoreError> {
         let top = self.cache_path("steps");
         let mut keys = Vec::new();
         for part in entries(&top)? {

@@ -79,7 +79,7 @@ impl Store {
     }
 
     /// Removes the files of locks whose holders were killed.
-    pub(super) fn clear_step_locks(&self) -> Result<(), StoreError> {
+    pub(crate) fn clear_step_locks(&self) -> Result<(), StoreError> {
         let dir = self.path("locks");
         for name in entries(&dir)? {
             if name.starts_with(PREFIX) {

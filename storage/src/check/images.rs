@@ -15,18 +15,18 @@ use crate::store::{Store, StoreError};
 const LOAD_AGAIN: &str = "load or pull the image again";
 
 impl Check<'_> {
-    pub(super) fn images(&mut self) -> Result<(), ImageError> {
+    /// `hashed`: blobs that were found to be as they should be.
+    pub(super) fn images(&mut self, hashed: &mut HashSet<Digest>) -> Result<(), ImageError> {
         let Ok(catalog) = Catalog::read(self.store) else {
             return Ok(()); // Told by `layout`.
         };
         let mut sources: BTreeMap<DiffId, LayerBlob> = BTreeMap::new();
-        let mut hashed = HashSet::new();
         let mut broken = Vec::new();
         for summary in catalog.images.values() {
             self.report.images += 1;
             match self.store.read_image(summary) {
                 Ok(image) => {
-                    if !self.layers(summary, &image, &mut hashed)? {
+                    if !self.layers(summary, &image, hashed)? {
                         broken.push(summary.id);
                     }
                     sources.extend(image.layers.into_iter().map(|l| (l.diff_id, l)));
@@ -105,7 +105,7 @@ impl Check<'_> {
     }
 
     /// What is wrong with a layer's blob.
-    fn blob_fault(
+    pub(super) fn blob_fault(
         &mut self,
         layer: &LayerBlob,
         hashed: &mut HashSet<Digest>,

@@ -4,11 +4,13 @@
 //! failing disk, a careless hand or another program has done. Repairs lose nothing that can be kept: a container or volume
 //! that can't be mended is put aside into `lost/`, and an image goes only when it could neither be run nor saved.
 
+mod cache;
 mod containers;
 mod images;
 mod layout;
 mod volumes;
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -71,6 +73,8 @@ pub struct Report {
     pub containers: usize,
     /// Volumes.
     pub volumes: usize,
+    /// Steps in the build cache.
+    pub steps: usize,
 }
 
 impl Report {
@@ -114,7 +118,10 @@ impl Store {
         check.leftovers()?;
         check.containers()?;
         check.volumes()?;
-        check.images()?;
+        check.lost_layers()?;
+        let mut hashed = HashSet::new();
+        check.images(&mut hashed)?;
+        check.steps(&mut hashed)?;
         check.garbage()?;
         Ok(check.report)
     }
