@@ -30,13 +30,17 @@ pub struct Directives {
     pub check: Check,
 }
 
-/// `# check=skip=…;error=true`.
+/// `# check=skip=…;error=true;experimental=…`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Check {
     /// `skip=all`.
     pub skip_all: bool,
     /// Names of rules.
     pub skip: Vec<String>,
+    /// `experimental=all`.
+    pub experimental_all: bool,
+    /// Names of rules that are off otherwise.
+    pub experimental: Vec<String>,
     /// Findings fail the build.
     pub error: bool,
 }
