@@ -268,3 +268,37 @@ fn disk_usage_lists_each_thing_with_v() {
         .fails(125)
         .says("exclude each other");
 }
+
+#[test]
+fn images_tree_shows_platform_and_use() {
+    let sandbox = three();
+    sandbox
+        .rctr("import - unused:1")
+        .stdin(crate::harness::archive::Archive::new().bytes())
+        .ok();
+    let output = sandbox.rctr("images --tree").ok();
+    let lines: Vec<Vec<&str>> = output
+        .lines()
+        .iter()
+        .map(|line| {
+            line.split("  ")
+                .map(str::trim)
+                .filter(|w| !w.is_empty())
+                .collect()
+        })
+        .collect();
+    assert_eq!(lines[0], ["IMAGE", "ID", "DISK USAGE", "IN USE"]);
+    let place = |name: &str| lines.iter().position(|l| l[0] == name).unwrap();
+    let (used, unused) = (place("busybox:latest"), place("unused:1"));
+    assert_eq!(lines[used][3], "U");
+    assert!(lines[used + 1][0].starts_with("└─ linux/"), "{lines:?}");
+    assert_eq!(
+        lines[used + 1][1],
+        &sandbox.field("busybox", "{{.Id}}")["sha256:".len()..][..12]
+    );
+    assert_eq!(lines[unused].len(), 3);
+    sandbox
+        .rctr("images --tree -q")
+        .fails(125)
+        .says("--tree excludes");
+}

@@ -10,7 +10,7 @@ use crate::command::Verb;
 use crate::context::Context;
 use crate::filter::{Filters, glob};
 use crate::format::time;
-use crate::report::Failure;
+use crate::report::{ENGINE, Failure};
 use crate::view::container_row::Cut;
 use crate::view::image_row::{self, Use};
 use crate::{moment, output};
@@ -62,12 +62,27 @@ fn args(command: Command) -> Command {
         ))
         .arg(words::on("no-trunc", None, "Show IDs in full"))
         .arg(words::on("quiet", Some('q'), "Show IDs only"))
+        .arg(words::on(
+            "tree",
+            None,
+            "Show each image with its platform and what uses it",
+        ))
 }
 
 fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
     let filters = Filters::parse(&words::list(matches, "filter"), &FILTERS)?;
     let digests = words::is_on(matches, "digests");
-    let format = image_row::listing(digests).format(
+    let tree = words::is_on(matches, "tree");
+    let shaped = words::text(matches, "format").is_some() || words::is_on(matches, "quiet");
+    if tree && (shaped || digests) {
+        return Err(Failure::new("--tree excludes --format, --quiet and --digests").code(ENGINE));
+    }
+    let listing = if tree {
+        image_row::tree()
+    } else {
+        image_row::listing(digests)
+    };
+    let format = listing.format(
         words::text(matches, "format"),
         words::is_on(matches, "quiet").into(),
     )?;
@@ -84,7 +99,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
             && filters.any("reference", |pattern| matches_reference(pattern, reference))
     };
     let by_name = name.is_some() || filters.has("reference");
-    let counts = if format.mentions("Containers") {
+    let counts = if tree || format.mentions("Containers") {
         Some(store.containers()?)
     } else {
         None
@@ -104,7 +119,11 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
             ..Use::default()
         };
         for name in image_row::names(image, digests, &wanted) {
-            rows.push(image_row::row(image, &name, cut, now, used));
+            if tree {
+                rows.extend(image_row::branch(image, &name, cut, used));
+            } else {
+                rows.push(image_row::row(image, &name, cut, now, used));
+            }
         }
     }
     output::text(format.render(rows)?);

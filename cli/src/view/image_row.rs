@@ -38,6 +38,53 @@ pub(crate) fn listing(digests: bool) -> Listing {
     }
 }
 
+/// The list of `--tree`, roughly as docker 28 has it.
+pub(crate) fn tree() -> Listing {
+    Listing {
+        headers: &[
+            ("Image", "IMAGE"),
+            ("ID", "ID"),
+            ("DiskUsage", "DISK USAGE"),
+            ("InUse", "IN USE"),
+        ],
+        table: "{{.Image}}\t{{.ID}}\t{{.DiskUsage}}\t{{.InUse}}".to_owned(),
+        quiet: "{{.ID}}",
+    }
+}
+
+/// An image in the tree: its name, and below it its one platform. The ID above is the manifest's, as it may be an index
+/// of several platforms with docker; below it is the image's, as in the flat list.
+pub(crate) fn branch(image: &ImageSummary, name: &Name, cut: Cut, used: Use) -> [Data; 2] {
+    let id = |digest: Digest| match cut {
+        Cut::Yes => short_id(&digest.to_string()),
+        Cut::No => digest.to_string(),
+    };
+    let platform = [
+        Some(image.platform.os.as_str()),
+        Some(image.platform.architecture.as_str()),
+        image.platform.variant.as_deref(),
+    ];
+    let platform: Vec<_> = platform.into_iter().flatten().collect();
+    let row = |label: String, digest: Digest| {
+        let in_use = if used.containers.is_some_and(|n| n > 0) {
+            "U"
+        } else {
+            ""
+        };
+        Data::fields([
+            ("DiskUsage", Data::text(size::short(image.size))),
+            ("ID", Data::text(id(digest))),
+            ("Image", Data::text(label)),
+            ("InUse", Data::text(in_use)),
+        ])
+    };
+    let tag = name.tag.as_deref().unwrap_or(NONE);
+    [
+        row(format!("{}:{tag}", name.repository), image.manifest),
+        row(format!("└─ {}", platform.join("/")), image.id),
+    ]
+}
+
 /// A name of an image: its parts as shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Name {
