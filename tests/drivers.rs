@@ -222,6 +222,37 @@ fn container_keeps_the_driver_that_it_was_made_with() {
 }
 
 #[test]
+fn only_what_rm_will_remove_is_volatile() {
+    let sandbox = sandbox(OVERLAY);
+    let root = "sh -c 'grep \" / overlay \" /proc/mounts'";
+    let options = |more: &str| sandbox.run(more, root).ok().line();
+    assert!(options("--rm").contains("volatile"));
+    assert!(!options("--name kept").contains("volatile"));
+}
+
+/// Overlay refuses to mount again what was volatile.
+#[test]
+fn files_of_an_rm_container_whose_monitor_was_killed_can_be_copied() {
+    let sandbox = sandbox(OVERLAY);
+    let command = "sh -c 'echo kept >/file; exec sleep 1000'";
+    sandbox.run("-d --rm --name c1", command).ok();
+    wait_for("the file", || {
+        sandbox.rctr("exec c1 cat /file").output().stdout == "kept\n"
+    });
+    let processes = sandbox.processes();
+    let monitor = processes.iter().find(|p| p.command.contains("monitor"));
+    monitor.expect("a monitor is named so in ps").kill();
+    wait_for("the end to be seen", || {
+        sandbox.rctr("ps -q").ok().stdout.is_empty()
+    });
+    let target = sandbox.work().join("file");
+    sandbox
+        .rctr(&format!("cp c1:/file {}", target.display()))
+        .ok();
+    assert_eq!(std::fs::read_to_string(target).unwrap(), "kept\n");
+}
+
+#[test]
 fn driver_can_be_asked_for() {
     let sandbox = Sandbox::with_busybox();
     let info = |driver| {

@@ -25,6 +25,7 @@ pub(crate) fn rootfs_plan(store: &Store, container: &Container) -> RootfsPlan {
         work: container.dir.join("work"),
         merged: container.dir.join("merged"),
         read_only: record.host_config.readonly_rootfs,
+        volatile: false,
     }
 }
 
@@ -51,6 +52,7 @@ pub(crate) fn enter(
     let plan = RootfsPlan {
         // What isn't writable for the container is so for `cp`, as with docker.
         read_only: false,
+        volatile: false,
         ..rootfs_plan(store, container)
     };
     // A copy is where it is, and only the container has something mounted in it.

@@ -33,6 +33,8 @@ pub(crate) enum FromInit {
 /// From the parent to init.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum FromParent {
+    /// What is bound in from the host is there.
+    Files,
     /// Start the program.
     Release,
 }
@@ -126,8 +128,8 @@ impl Channel {
             let flags = MsgFlags::MSG_CMSG_CLOEXEC;
             let message = loop {
                 match recvmsg::<()>(self.0.as_raw_fd(), &mut slices, Some(&mut space), flags) {
-                    Err(nix::errno::Errno::EINTR) => {}
-                    Err(nix::errno::Errno::ECONNRESET) => return Ok(None),
+                    // The other end has gone without having read all (told once): its own last words come next.
+                    Err(nix::errno::Errno::EINTR | nix::errno::Errno::ECONNRESET) => {}
                     other => break other?,
                 }
             };
@@ -147,5 +149,21 @@ impl Channel {
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_words_are_heard_of_who_did_not_listen() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        ours.send(&FromParent::Files, None).unwrap();
+        theirs.send(&FromInit::Ready, None).unwrap();
+        drop(theirs);
+        let heard = ours.receive::<FromInit>().unwrap();
+        assert!(matches!(heard, Some((FromInit::Ready, None))));
+        assert!(ours.receive::<FromInit>().unwrap().is_none());
     }
 }

@@ -154,15 +154,15 @@ pub fn detect(path: &str) -> Result<Identity, IdentityError> {
 ///
 /// # Errors
 /// When the namespace or its map is refused; then this process is of no more use for work on the store.
-pub fn enter(identity: &Identity, mounts: Mounts) -> Result<(), IdentityError> {
+pub fn enter(identity: &Identity, mounts: Mounts) -> Result<Entered, IdentityError> {
     let unshare_failed = |source: io::Error| IdentityError::Unshare { source };
     let (ready, mut go) = pipe().map_err(unshare_failed)?;
     let (result, said) = pipe().map_err(unshare_failed)?;
-    let mut helpers = Vec::new();
+    let mut helpers = Entered(Vec::new());
     // They are started first and wait: nothing is left to do after unshare but to let them write.
     for job in MapJob::all(identity, Pid::this())? {
         match sys::clone_process(0).map_err(unshare_failed)? {
-            Cloned::Parent { pid, .. } => helpers.push(Pid::from_raw(pid)),
+            Cloned::Parent { pid, .. } => helpers.0.push(Pid::from_raw(pid)),
             Cloned::Child => {
                 drop((go, result));
                 let failed = if await_byte(&ready) {
@@ -186,25 +186,44 @@ pub fn enter(identity: &Identity, mounts: Mounts) -> Result<(), IdentityError> {
     }
     let unshared = nix::sched::unshare(flags);
     if unshared.is_ok() {
-        go.write_all(&b"11"[..helpers.len()])
+        go.write_all(&b"11"[..helpers.0.len()])
             .map_err(unshare_failed)?;
     }
     drop(go);
     let mut detail = String::new();
     // EOF comes when the last helper has ended; an unreadable pipe leaves the exit codes to tell.
     let _ = (&result).read_to_string(&mut detail);
-    let statuses: Vec<_> = helpers.into_iter().map(|pid| waitpid(pid, None)).collect();
     unshared.map_err(|errno| unshare_failed(errno.into()))?;
-    let done = |status: &nix::Result<WaitStatus>| matches!(status, Ok(WaitStatus::Exited(_, 0)));
-    // What counts is the map, whatever a helper thinks of it.
-    if !statuses.iter().all(done) && !is_mapped(identity) {
-        return Err(IdentityError::Map {
-            detail: failure(&detail, &statuses),
-        });
+    // What counts is the map, whatever a helper thinks of it. Each of the two is written as a whole or not at all, and
+    // without both there is no root to become: nobody has to wait for the helpers' ends.
+    match sys::set_ids(0, 0, &[]) {
+        Ok(()) => Ok(helpers),
+        Err(error) if is_mapped(identity) => Err(IdentityError::Map {
+            detail: format!("cannot become root inside: {error}"),
+        }),
+        Err(_) => Err(IdentityError::Map {
+            detail: failure(&detail, &helpers.reap()),
+        }),
     }
-    sys::set_ids(0, 0, &[]).map_err(|e| IdentityError::Map {
-        detail: format!("cannot become root inside: {e}"),
-    })
+}
+
+/// The helpers that wrote the map: they have done their work, and are reaped when this is dropped.
+#[derive(Debug)]
+pub struct Entered(Vec<Pid>);
+
+impl Entered {
+    fn reap(mut self) -> Vec<nix::Result<WaitStatus>> {
+        self.0.drain(..).map(|pid| waitpid(pid, None)).collect()
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        for pid in self.0.drain(..) {
+            // How it ended makes no difference any more.
+            let _ = waitpid(pid, None);
+        }
+    }
 }
 
 /// Whether this process's namespace has the whole map.

@@ -337,6 +337,12 @@ impl Launching {
         self.pidfd.as_fd()
     }
 
+    /// Lets init go on to what is bound in from the host: until now the caller may have made the files for it.
+    pub fn files_are_there(&self) {
+        // If init is gone, `release` tells why.
+        let _ = self.channel.send(&FromParent::Files, None);
+    }
+
     /// Init's first word is the FUSE device that it mounted.
     fn serve_fuse(&mut self, plan: &LaunchPlan) -> Result<(), LaunchError> {
         let failed = |source| LaunchError::Spawn {

@@ -164,6 +164,9 @@ pub struct RootfsPlan {
     pub merged: PathBuf,
     /// `--read-only`.
     pub read_only: bool,
+    /// Nobody wants its changes after a power cut (`--rm`): overlay writes nothing out then, neither when the program
+    /// asks for it nor at its end.
+    pub volatile: bool,
 }
 
 /// A mount beyond the standard ones.

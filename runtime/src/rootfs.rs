@@ -180,6 +180,7 @@ fn try_overlay(dir: &Path) -> io::Result<()> {
         work: dir.join("work"),
         merged: dir.join("merged"),
         read_only: false,
+        volatile: false,
     };
     for part in [&plan.lowers[0], &plan.upper, &plan.work, &plan.merged] {
         fs::create_dir_all(part)?;

@@ -136,6 +136,21 @@ impl Store {
         Ok(session)
     }
 
+    /// Ends this process's session, if it has one: nothing is under way any more, and what was added is referenced. The
+    /// next call that needs one begins another.
+    pub fn end_session(&self) {
+        let mut slot = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        *slot = None;
+    }
+
+    /// Begins this process's session before it is needed, for who has time now and none then.
+    ///
+    /// # Errors
+    /// When `tmp/` can't be written to.
+    pub fn begin_session(&self) -> Result<(), StoreError> {
+        self.session().map(drop)
+    }
+
     /// A path in `tmp/` that nobody else uses, for something unfinished: nothing is there yet. What is left there is
     /// deleted when this store is dropped, or by the next writing command after a crash.
     ///

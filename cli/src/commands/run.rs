@@ -125,6 +125,8 @@ fn start(context: &Context, request: &RunRequest, relay: &RelayOptions) -> Resul
         let code = error.exit_code();
         Failure::from(error).code(code)
     })?;
+    // While the program runs, and not for as long as it does.
+    store.end_session();
     match started.client {
         Some(client) => {
             // Who shows no output shows the ID (`-a stdin`).

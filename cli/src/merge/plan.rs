@@ -70,6 +70,7 @@ pub(crate) fn launch(record: &ContainerRecord, found: &Found<'_>) -> LaunchPlan 
             work: found.dir.join("work"),
             merged: found.merged.clone(),
             read_only: host.readonly_rootfs,
+            volatile: host.auto_remove,
         },
         mounts: mounts(record, &found.files),
         devices: host

@@ -96,6 +96,8 @@ fn set_up(plan: &LaunchPlan, channel: &Channel) -> Step<Option<console::Console>
     mounts::give_to_user(&root, plan)?;
     mounts::standard(&root, plan)?;
     dev::populate(&root, plan)?;
+    // The monitor has made files of them meanwhile.
+    hear(channel, |word| matches!(word, FromParent::Files))?;
     mounts::requested(&root, &plan.mounts)?;
     let console = if plan.process.tty {
         Some(console::open(&root, channel)?)
@@ -142,8 +144,16 @@ fn await_release(channel: &Channel) -> Step {
     channel
         .send(&FromInit::Ready, None)
         .at("tell the monitor", "")?;
+    hear(channel, |word| matches!(word, FromParent::Release))
+}
+
+/// Waits for this word of the parent's.
+fn hear(channel: &Channel, wanted: impl Fn(&FromParent) -> bool) -> Step {
     match channel.receive::<FromParent>() {
-        Ok(Some((FromParent::Release, _))) => Ok(()),
+        Ok(Some((word, _))) if wanted(&word) => Ok(()),
+        Ok(Some(_)) => {
+            Err(io::Error::from_raw_os_error(libc::EPROTO)).at("hear from the monitor", "")
+        }
         // The monitor is gone: nobody wants the container.
         Ok(None) => sys::exit_now(125),
         Err(error) => Err(error).at("hear from the monitor", ""),

@@ -45,10 +45,32 @@ pub(super) fn mount_root(plan: &RootfsPlan, channel: &Channel) -> Step<OwnedFd> 
 
 /// Mounts `plan` with the kernel's overlay. Also used outside of containers, to look into a stopped one.
 pub(crate) fn mount_overlay(plan: &RootfsPlan) -> io::Result<()> {
+    match try_overlay(plan) {
+        // It was volatile, and its monitor was killed before it could be removed.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) && forget_volatile(plan) => {
+            try_overlay(plan)
+        }
+        other => other,
+    }
+}
+
+/// Removes the mark that overlay leaves in a work directory that was mounted `volatile`, and refuses ever after. It means
+/// that a power cut may have taken some of the changes, of a container that nobody wants then. Says if there was one.
+fn forget_volatile(plan: &RootfsPlan) -> bool {
+    let mark = plan.work.join("work/incompat");
+    mark.join("volatile").exists() && rctr_storage::tree::remove_tree(&mark).is_ok()
+}
+
+fn try_overlay(plan: &RootfsPlan) -> io::Result<()> {
     match new_api(plan) {
         // Linux before 6.5 knows no `lowerdir+`, before 5.2 no fsopen.
         Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {
-            old_api(plan).map_err(|_| error)
+            let old = match plan.volatile {
+                // Linux before 5.10 doesn't know the word.
+                true => old_api(plan, ",volatile").or_else(|_| old_api(plan, "")),
+                false => old_api(plan, ""),
+            };
+            old.map_err(|_| error)
         }
         other => other,
     }
@@ -64,12 +86,15 @@ fn new_api(plan: &RootfsPlan) -> io::Result<()> {
     set(c"upperdir", &plan.upper)?;
     set(c"workdir", &plan.work)?;
     sys::fsconfig_set(fs.as_fd(), c"userxattr", None)?;
+    if plan.volatile {
+        sys::fsconfig_set(fs.as_fd(), c"volatile", None)?;
+    }
     let mount = sys::fsmount(fs.as_fd(), 0)?;
     sys::move_mount(mount.as_fd(), open_dir(&plan.merged)?.as_fd())
 }
 
 /// Descriptors keep the options short: some 240 layers fit a page.
-fn old_api(plan: &RootfsPlan) -> io::Result<()> {
+fn old_api(plan: &RootfsPlan, volatile: &str) -> io::Result<()> {
     let mut held = Vec::new();
     let mut short = |path: &Path| -> io::Result<String> {
         let fd = open_dir(path)?;
@@ -84,7 +109,7 @@ fn old_api(plan: &RootfsPlan) -> io::Result<()> {
         .collect::<io::Result<Vec<_>>>()?
         .join(":");
     let options = format!(
-        "lowerdir={lowers},upperdir={},workdir={},userxattr",
+        "lowerdir={lowers},upperdir={},workdir={},userxattr{volatile}",
         short(&plan.upper)?,
         short(&plan.work)?
     );

@@ -23,7 +23,7 @@ use super::supervise::Supervisor;
 use super::{MonitorOrder, OWN_USER_NAMESPACE, StartFailure, network};
 use crate::attach::message::Event;
 use crate::attach::{run_directory, socket};
-use crate::identity::{self, Mounts};
+use crate::identity::{self, Entered, Mounts};
 use crate::log;
 use crate::plan::Namespace;
 use crate::{rootfs, sys};
@@ -70,12 +70,17 @@ pub fn main(arguments: &[OsString], path: &str) -> u8 {
     };
     // While the cli still prepares the order: two programs may have to be run for the map.
     let own = arguments.iter().any(|a| a == OWN_USER_NAMESPACE);
-    let entered = if own { enter_own(path) } else { Ok(()) };
+    let entered = own.then(|| enter_own(path)).transpose();
     let mut client = Client::new(cli);
     let started = match read_order(order) {
         // The cli has changed its mind.
         Ok(bytes) if bytes.is_empty() => return 0,
-        Ok(bytes) => entered.and_then(|()| set_up(&bytes, own, path, &mut client)),
+        Ok(bytes) => entered.and_then(|entered| {
+            let supervisor = set_up(&bytes, own, path, &mut client);
+            // Its helpers have had their time to end.
+            drop(entered);
+            supervisor
+        }),
         Err(error) => Err(refuse(&SetUpError::Order(error))),
     };
     match started {
@@ -109,7 +114,7 @@ fn detach() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((order, cli))
 }
 
-fn enter_own(path: &str) -> Result<(), StartFailure> {
+fn enter_own(path: &str) -> Result<Entered, StartFailure> {
     identity::detect(path)
         .and_then(|identity| identity::enter(&identity, Mounts::Host))
         .map_err(|error| refuse(&error))
@@ -137,7 +142,7 @@ fn set_up(
             };
             join().map_err(|e| refuse(&SetUpError::JoinUser(e)))?;
         }
-        Namespace::Private if !entered => enter_own(path)?,
+        Namespace::Private if !entered => drop(enter_own(path)?),
         Namespace::Private | Namespace::Host => {}
     }
     let id = &order.plan.container_id;
@@ -177,8 +182,28 @@ fn set_up(
 
 type Parts = (Program, OwnedFd, Option<log::Writer>);
 
-/// Log and socket first: what the program writes and who asks for it finds them there.
+/// Starts the program, with its log and socket: who asks for it finds them there.
 fn launch(order: &MonitorOrder, book: &mut Book) -> Result<Parts, StartFailure> {
+    let durability = match order.auto_remove {
+        true => Durability::None,
+        false => Durability::Fsync,
+    };
+    rootfs::prepare(&order.store, &order.plan.rootfs, durability).map_err(|e| refuse(&e))?;
+    let health = Checks::first_state(order.health.as_ref());
+    let files = |book: &Book| {
+        let outlets = outlets(order, book)?;
+        let network = network::prepare(&order.network, book.store(), &book.directory())?;
+        Ok((network, outlets))
+    };
+    let (program, (listener, log)) = Program::start(order, book, health, files)?;
+    Ok((program, listener, log))
+}
+
+/// Socket and log.
+fn outlets(
+    order: &MonitorOrder,
+    book: &Book,
+) -> Result<(OwnedFd, Option<log::Writer>), StartFailure> {
     let log = match order.log.driver.as_str() {
         "none" => None,
         _ => {
@@ -190,17 +215,7 @@ fn launch(order: &MonitorOrder, book: &mut Book) -> Result<Parts, StartFailure> 
     let directory = run_directory(&order.run, &order.plan.container_id);
     let listener = socket::bind_in(&directory)
         .map_err(|e| refuse(&SetUpError::Listen(e, directory.display().to_string())))?;
-    let durability = match order.auto_remove {
-        true => Durability::None,
-        false => Durability::Fsync,
-    };
-    rootfs::prepare(&order.store, &order.plan.rootfs, durability).map_err(|e| refuse(&e))?;
-    let network = network::prepare(&order.network, book.store(), &book.directory())?;
-    let program = Program::start(order, network, |running| {
-        let health = Checks::first_state(order.health.as_ref());
-        book.started(running, health)
-    })?;
-    Ok((program, listener, log))
+    Ok((listener, log))
 }
 
 /// The order in a memory file: it counts for nobody's resident memory until it is needed.

@@ -8,10 +8,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, write};
-use rctr_storage::container::ContainerError;
+use rctr_storage::record::Health;
 
 use super::network::relay_command;
-use super::state::Started;
+use super::state::{Book, Started};
 use super::{MonitorOrder, StartFailure, guard};
 use crate::attach::message::Streams;
 use crate::attach::{Local, non_blocking, pipes, reap};
@@ -47,12 +47,14 @@ fn has_ended(launching: &Launching) -> bool {
 }
 
 impl Program {
-    /// Starts it; `running` is called when everything but the program itself stands.
-    pub(super) fn start(
+    /// Starts it. While init is at work, `files` makes what will be bound into the container, prepares its network, and
+    /// whatever else the caller wants to have then. The book says "running" before the program does.
+    pub(super) fn start<T>(
         order: &MonitorOrder,
-        network: Prepared,
-        running: impl FnOnce(Started) -> Result<(), ContainerError>,
-    ) -> Result<Self, StartFailure> {
+        book: &mut Book,
+        health: Option<Health>,
+        files: impl FnOnce(&Book) -> Result<(Prepared, T), StartFailure>,
+    ) -> Result<(Self, T), StartFailure> {
         let engine = |error: &dyn rctr_storage::explain::Explain| StartFailure::new(error, 125);
         let launch_failed = |e: launch::LaunchError| StartFailure::new(&e, e.exit_code());
         let tty = order.plan.process.tty;
@@ -69,6 +71,8 @@ impl Program {
         stdio.terminal_size = order.size.map(|size| (size.rows, size.columns));
         let launching = launch::spawn(&order.plan, stdio).map_err(launch_failed)?;
         let since = Instant::now();
+        let (network, made) = files(book)?;
+        launching.files_are_there();
         let started = Started {
             pid: launching.pid.as_raw(),
             ports: network.ports(),
@@ -87,7 +91,7 @@ impl Program {
             Err(error) => return Err(no_network(&error, launching)),
         };
         // Written while init is at work. If the program can't be run after all, another state replaces this one.
-        running(started).map_err(|e| engine(&e))?;
+        book.started(started, health).map_err(|e| engine(&e))?;
         let network = match attaching.finish() {
             Ok(network) => network,
             Err(error) => return Err(no_network(&error, launching)),
@@ -117,7 +121,7 @@ impl Program {
             }
             program.ends.console = Some(console);
         }
-        Ok(program)
+        Ok((program, made))
     }
 
     pub(super) fn pidfd(&self) -> BorrowedFd<'_> {
@@ -133,6 +137,14 @@ impl Program {
     /// Its exit code, once it has ended; it is reaped then.
     pub(super) fn ended(&self) -> Option<i32> {
         reap(self.pidfd.as_fd())
+    }
+
+    /// Nothing can come from it any more: mostly, it is ending.
+    pub(super) fn is_silent(&self) -> bool {
+        let ends = &self.ends;
+        [&ends.console, &ends.stdout, &ends.stderr]
+            .iter()
+            .all(|end| end.is_none())
     }
 
     /// Gives it a guard (see [`super::guard`]), once.

@@ -33,6 +33,8 @@ pub(super) struct Book {
     state: ContainerState,
     /// When the last run before this monitor started.
     last_start: String,
+    /// The container's anonymous volumes, once it is known that they will be removed soon.
+    anonymous: Option<Vec<String>>,
 }
 
 /// Ends a process that outlived its monitor, whose lock we have: it still uses the writable layer.
@@ -61,6 +63,7 @@ impl Book {
             lock,
             state,
             last_start,
+            anonymous: None,
         })
     }
 
@@ -159,10 +162,20 @@ impl Book {
         self.write()
     }
 
+    /// Does what [`Book::remove`] can have done before, while the program is still ending. More than once does nothing.
+    pub(super) fn prepare_removal(&mut self) {
+        if self.anonymous.is_none() {
+            self.anonymous = Some(self.anonymous_volumes());
+            // What fails now is tried again.
+            let _ = self.store.begin_session();
+        }
+    }
+
     /// Removes the container and its anonymous volumes from the store, its files last: `gone` is called when nobody finds
     /// it any more. What fails is left for the next command that clears up.
-    pub(super) fn remove(self, gone: impl FnOnce()) {
-        let volumes = self.anonymous_volumes();
+    pub(super) fn remove(mut self, gone: impl FnOnce()) {
+        let known = self.anonymous.take();
+        let volumes = known.unwrap_or_else(|| self.anonymous_volumes());
         let retired = self.store.retire_own_container(&self.lock);
         for name in volumes {
             // In use by another container that took it over (`--volumes-from`).

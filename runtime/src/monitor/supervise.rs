@@ -267,7 +267,13 @@ impl Supervisor {
                     self.ended(code);
                 }
             }
-            Source::Console | Source::Stdout | Source::Stderr => drop(self.take_output(source)),
+            Source::Console | Source::Stdout | Source::Stderr => {
+                self.take_output(source);
+                if self.auto_remove && self.program.as_ref().is_some_and(Program::is_silent) {
+                    // It is about to end.
+                    self.book.prepare_removal();
+                }
+            }
             Source::Input => self.write_input(),
             Source::Client(number) => self.serve(number),
             Source::Check => self.check_advanced(),
@@ -456,10 +462,11 @@ impl Supervisor {
             .is_some()
             .then(|| Checks::first_state(order.health.as_ref()))
             .flatten();
-        let network = network::prepare(&order.network, self.book.store(), &self.book.directory())?;
-        Program::start(&order, network, |running| {
-            self.book.started(running, health)
-        })
+        let files = |book: &Book| {
+            let network = network::prepare(&order.network, book.store(), &book.directory())?;
+            Ok((network, ()))
+        };
+        Program::start(&order, &mut self.book, health, files).map(|(program, ())| program)
     }
 
     /// Writes the end, frees the container's name or lock, tells everybody, cleans up.

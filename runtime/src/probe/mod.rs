@@ -177,10 +177,12 @@ impl World<'_> {
 }
 
 fn enter_fully(identity: &Identity) -> Result<(), Trouble> {
-    identity::enter(identity, Mounts::Private).map_err(|error| Trouble {
-        what: error.to_string(),
-        errno: 0,
-    })
+    identity::enter(identity, Mounts::Private)
+        .map(drop)
+        .map_err(|error| Trouble {
+            what: error.to_string(),
+            errno: 0,
+        })
 }
 
 /// What didn't work in a child.

@@ -118,6 +118,7 @@ fn order(spec: &Spec, store: &Store) -> MonitorOrder {
                 work: dir.join("work"),
                 merged,
                 read_only: false,
+                volatile: false,
             },
             mounts: Vec::new(),
             devices: Vec::new(),
