@@ -4,7 +4,9 @@ use rctr_storage::config::{ContainerConfig, Healthcheck};
 
 use crate::report::Failure;
 use crate::request::values::{self, parse_duration, set_env};
-use crate::{request, signals};
+use rctr_runtime::signals;
+
+use crate::request;
 
 const ALLOWED: &str =
     "CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME, WORKDIR";

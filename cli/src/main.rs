@@ -19,7 +19,6 @@ mod output;
 mod processes;
 mod report;
 mod request;
-mod signals;
 mod template;
 mod view;
 

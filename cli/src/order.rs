@@ -19,7 +19,7 @@ use crate::commands::start;
 use crate::context::Context;
 use crate::merge::plan::{self, Found};
 use crate::report::Failure;
-use crate::signals;
+use rctr_runtime::signals;
 
 /// Docker's time between the stop signal and SIGKILL, in seconds.
 const STOP_TIMEOUT: i64 = 10;

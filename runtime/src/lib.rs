@@ -24,5 +24,6 @@ pub mod process;
 pub mod rootfs;
 mod sealed;
 pub mod seccomp;
+pub mod signals;
 pub mod sys;
 pub mod users;

@@ -19,6 +19,12 @@ pub struct Plan {
     pub stages: Vec<PlannedStage>,
     /// All findings of the build checks, those of the parser included, in the order of their lines.
     pub warnings: Vec<Warning>,
+    /// Sentences about the command line: `--build-arg`s that nothing takes.
+    pub notes: Vec<String>,
+    /// Of the request, `--build-arg SOURCE_DATE_EPOCH`, or a global ARG: what all times become.
+    pub epoch: Option<i64>,
+    /// `--build-arg BUILDKIT_SANDBOX_HOSTNAME`: what steps see as the host's name.
+    pub hostname: Option<String>,
 }
 
 /// A stage.

@@ -12,7 +12,9 @@ use super::{start, words};
 use crate::command::Verb;
 use crate::context::Context;
 use crate::report::Failure;
-use crate::{order, output, signals};
+use rctr_runtime::signals;
+
+use crate::{order, output};
 
 /// `stop`.
 pub(crate) const STOP: Verb = Verb {

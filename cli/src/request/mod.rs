@@ -9,7 +9,7 @@ use rctr_storage::config::{ContainerConfig, Healthcheck};
 use rctr_storage::record::{HostConfig, LogConfig, MountRequest, RestartPolicy};
 
 use crate::report::{ENGINE, Failure};
-use crate::signals;
+use rctr_runtime::signals;
 
 pub(crate) mod flags;
 mod health;

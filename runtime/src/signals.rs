@@ -43,7 +43,8 @@ const RTMIN: i32 = 34;
 const RTMAX: i32 = 64;
 
 /// The number of `SIGTERM`, `term`, `15`, `SIGRTMIN+3`.
-pub(crate) fn parse(text: &str) -> Option<i32> {
+#[must_use]
+pub fn parse(text: &str) -> Option<i32> {
     if let Ok(number) = text.parse::<i32>() {
         return (1..=RTMAX).contains(&number).then_some(number);
     }
