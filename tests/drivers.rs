@@ -139,6 +139,58 @@ fn same_changes_give_the_same_image_with_every_driver() {
     }
 }
 
+/// podman refuses such layers: "duplicates of file paths not supported".
+fn layers_have_no_path_twice(driver: &'static str) {
+    let sandbox = sandbox(driver);
+    sandbox.run("--name c1", CHANGES).ok();
+    sandbox.rctr("commit c1 once").ok();
+    sandbox
+        .rctr("run --network none --name c2 once sh -c 'rm -r /deep /usr/sbin; mkdir -p /deep/er /usr/sbin; echo y > /deep/y; rm /again'")
+        .ok();
+    sandbox.rctr("commit c2 twice").ok();
+    sandbox.rctr("save -o saved.tar twice").ok();
+    sandbox.program("tar xf saved.tar").ok();
+    let manifest: serde_json::Value = serde_json::from_str(&sandbox.read("manifest.json")).unwrap();
+    let layers = manifest[0]["Layers"].as_array().unwrap();
+    assert_eq!(layers.len(), 3);
+    for layer in layers {
+        let listing = sandbox
+            .program(&format!("tar tf {}", layer.as_str().unwrap()))
+            .ok();
+        let mut seen = std::collections::HashSet::new();
+        for path in listing.lines() {
+            assert!(
+                seen.insert(path.trim_end_matches('/')),
+                "{path} is there twice: {listing}"
+            );
+        }
+    }
+    let listed = sandbox
+        .rctr("run --rm --network none twice sh -c 'ls -A /deep /usr/sbin'")
+        .ok();
+    assert_eq!(
+        listed.lines(),
+        ["/deep:", "er", "y", "", "/usr/sbin:"],
+        "{listed}"
+    );
+}
+
+#[test]
+fn layers_made_on_overlay_have_no_path_twice() {
+    layers_have_no_path_twice(OVERLAY);
+}
+
+#[test]
+fn layers_made_on_fuse_overlayfs_have_no_path_twice() {
+    require!(Feature::Fuse);
+    layers_have_no_path_twice(FUSE);
+}
+
+#[test]
+fn layers_made_of_a_copy_have_no_path_twice() {
+    layers_have_no_path_twice(COPY);
+}
+
 /// Files stay when the container is stopped; while it runs, they are seen from outside.
 fn keeps_files(driver: &'static str) {
     let sandbox = sandbox(driver);

@@ -11,8 +11,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::openat;
-use nix::sys::stat::{FileStat, Mode, SFlag, UtimensatFlags, utimensat};
+use nix::fcntl::{AtFlags, openat};
+use nix::sys::stat::{FileStat, Mode, SFlag, UtimensatFlags, fstatat, utimensat};
 use nix::sys::time::TimeSpec;
 
 use super::stack::{self, Below, lookup};
@@ -67,18 +67,19 @@ pub(super) fn write_upper(
     let root = open_root(upper)?;
     let mut packer = Packer::new(out);
     let mut format = Format::Native;
-    if overlay::is_opaque(&root).map_err(TreeError::io("read", b""))? {
+    if hides(root.as_fd()).map_err(TreeError::io("read", b""))? {
         packer.add_mark(OPAQUE_MARK.to_vec())?;
     }
     let mut walk = Walk::new(root)?;
     while let Some(found) = walk.next()? {
-        if found.name.to_bytes().starts_with(MARK) {
+        let named = found.name.to_bytes().starts_with(MARK);
+        if named {
             format = Format::Named;
-            packer.add_mark(found.path.to_vec())?;
-            continue;
         }
-        if is_whiteout(&found)? {
-            packer.add_mark(marked(found.path))?;
+        if named || is_whiteout(&found)? {
+            if let Some(mark) = mark(&found, named)? {
+                packer.add_mark(mark)?;
+            }
             continue;
         }
         let left_out = placeholders.iter().any(|p| p.as_bytes() == found.path);
@@ -100,7 +101,7 @@ pub(super) fn write_upper(
                 Errno::EOPNOTSUPP,
             ));
         }
-        if overlay::is_opaque(&fd).map_err(TreeError::io("read", found.path))? {
+        if hides(fd.as_fd()).map_err(TreeError::io("read", found.path))? {
             packer.add_mark([found.path, b"/", OPAQUE_MARK].concat())?;
         }
         cut_time(&found, times)?;
@@ -131,6 +132,28 @@ fn is_whiteout(found: &Found<'_>) -> Result<bool, TreeError> {
     }
     overlay::is_whiteout_file(found.dir, found.name, &found.stat)
         .map_err(TreeError::io("read", found.path))
+}
+
+/// What the tar has for a whiteout, `named` or not: nothing, if something else in the directory says it already. A path
+/// that is twice in a layer is refused by podman.
+fn mark(found: &Found<'_>, named: bool) -> Result<Option<Vec<u8>>, TreeError> {
+    let failed = || TreeError::io("read", found.path);
+    // fuse-overlayfs makes both the attribute and `.wh..wh..opq`, and a device `.wh..opq` besides.
+    if hides(found.dir).map_err(failed())? {
+        return Ok(None);
+    }
+    if named {
+        return Ok(Some(found.path.to_vec()));
+    }
+    let mark = marked(found.path);
+    let (_, name) = crate::tree::beneath::split(&mark);
+    match fstatat(found.dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        // It gets its own turn in the walk.
+        Ok(_) => Ok(None),
+        // Too long: the prefix may make it longer than any name of a file.
+        Err(Errno::ENOENT | Errno::ENAMETOOLONG) => Ok(Some(mark)),
+        Err(errno) => Err(failed()(errno)),
+    }
 }
 
 /// `dir/.wh.name`.
@@ -253,11 +276,10 @@ fn is_same(old: &fs::Metadata, new: &FileStat) -> bool {
         && (old.mtime(), old.mtime_nsec()) == (new.st_mtime, new.st_mtime_nsec)
 }
 
+/// Whether a directory of an upper directory, in either format, hides what is below it.
 fn hides(dir: BorrowedFd<'_>) -> Result<bool, Errno> {
-    use nix::fcntl::AtFlags;
     let mark = OsStr::from_bytes(OPAQUE_MARK);
-    Ok(overlay::is_opaque(dir)?
-        || nix::sys::stat::fstatat(dir, mark, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok())
+    Ok(overlay::is_opaque(dir)? || fstatat(dir, mark, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok())
 }
 
 pub(super) fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {

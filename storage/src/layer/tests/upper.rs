@@ -63,6 +63,87 @@ fn whiteouts_of_fuse_overlayfs_are_understood() {
     assert!(is_whiteout(&layer.join("gone")) && is_opaque(&layer.join("dir")));
 }
 
+/// The paths of a tar, which has none twice, however they are written.
+fn paths(tar: &[u8]) -> Vec<String> {
+    let mut reader = crate::tarfile::Reader::new(tar);
+    let mut paths = Vec::new();
+    while let Some(entry) = reader.next_entry().unwrap() {
+        let path = String::from_utf8(entry.path).unwrap();
+        let path = path.trim_start_matches("./").trim_end_matches('/');
+        assert!(!paths.iter().any(|p| p == path), "{path} is there twice");
+        paths.push(path.to_owned());
+    }
+    paths
+}
+
+#[test]
+fn no_path_is_twice_in_a_layer_though_a_whiteout_is_told_twice() {
+    use std::os::fd::AsFd;
+    let scratch = Scratch::new();
+    let upper = scratch.path("upper");
+    let place = |name: &str| upper.join(name);
+    let whiteout = |dir: &str, name: &str| {
+        let dir = File::open(place(dir)).unwrap();
+        overlay::make_whiteout(dir.as_fd(), OsStr::new(name)).unwrap();
+    };
+    for dir in ["fuse", "native", "native/in", "named", "twice/.wh.dir"] {
+        fs::create_dir_all(place(dir)).unwrap();
+    }
+    // As fuse-overlayfs 1.10 replaces a directory.
+    let fuse = File::open(place("fuse")).unwrap();
+    sys::fsetxattr(&fuse, c"user.fuseoverlayfs.opaque", b"y").unwrap();
+    fs::write(place("fuse/.wh..wh..opq"), "").unwrap();
+    whiteout("fuse", ".wh..opq");
+    fs::write(place("fuse/.wh.gone"), "").unwrap();
+    fs::write(place("fuse/kept"), "").unwrap();
+    // The kernel's form, and beside it what a program in the container wrote.
+    overlay::set_opaque(File::open(place("native")).unwrap()).unwrap();
+    fs::write(place("native/.wh..wh..opq"), "").unwrap();
+    fs::write(place("named/.wh..wh..opq"), "").unwrap();
+    for name in ["device", "dir", "file"] {
+        whiteout("twice", name);
+    }
+    fs::write(place("twice/.wh.file"), "").unwrap();
+    fs::write(place("twice/first"), "").unwrap();
+    fs::hard_link(place("twice/first"), place("twice/second")).unwrap();
+    // Gone and here again.
+    fs::write(place("twice/.wh.new"), "").unwrap();
+    fs::write(place("twice/new"), "").unwrap();
+    let long = "n".repeat(255);
+    whiteout("twice", &long);
+    // The root too.
+    overlay::set_opaque(File::open(&upper).unwrap()).unwrap();
+    fs::write(place(".wh..wh..opq"), "").unwrap();
+
+    let mut tar = Vec::new();
+    diff::write_tar(&upper, &mut tar).unwrap();
+    let want = [
+        ".wh..wh..opq",
+        "fuse",
+        "fuse/.wh..wh..opq",
+        "fuse/kept",
+        "named",
+        "named/.wh..wh..opq",
+        "native",
+        "native/.wh..wh..opq",
+        "native/in",
+        "twice",
+        "twice/.wh.dir",
+        "twice/.wh.file",
+        "twice/.wh.new",
+        "twice/.wh.device",
+        "twice/first",
+        "twice/new",
+        &format!("twice/.wh.{long}"),
+        "twice/second",
+    ];
+    assert_eq!(paths(&tar), want);
+    for keep in [KeepUpper::Copy, KeepUpper::Move] {
+        let blob = store(&scratch).add_upper(&upper, keep, &[]).unwrap();
+        assert_eq!(blob.digest, Digest::of(&tar));
+    }
+}
+
 #[test]
 fn changes_are_listed_as_docker_lists_them() {
     let scratch = Scratch::new();
