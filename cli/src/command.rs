@@ -103,7 +103,7 @@ fn usage(name: &str, error: &clap::Error) -> Failure {
 }
 
 /// Docker's commands that are missing here (looked up only when no verb has the name), and what to do instead.
-const NOT_YET: [(&str, &str); 19] = [
+const NOT_YET: [(&str, &str); 17] = [
     ("pull", "bring the image with `rctr load` or `rctr import`"),
     ("push", "hand the image on with `rctr save`"),
     ("login", "there are no registries"),
@@ -111,14 +111,6 @@ const NOT_YET: [(&str, &str); 19] = [
     ("search", "there are no registries"),
     (
         "build",
-        "run the steps in a container, then `rctr commit` it",
-    ),
-    (
-        "builder",
-        "run the steps in a container, then `rctr commit` it",
-    ),
-    (
-        "buildx",
         "run the steps in a container, then `rctr commit` it",
     ),
     ("compose", "start the containers one by one"),

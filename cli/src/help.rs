@@ -15,9 +15,11 @@ const COMMON: [&str; 13] = [
     "load",
 ];
 /// Groups and what is in them.
-const GROUPS: [(&str, &str); 5] = [
+const GROUPS: [(&str, &str); 7] = [
     ("container", "Everything about containers"),
     ("image", "Everything about images"),
+    ("builder", "The build cache, and the logs of builds"),
+    ("buildx", "The same as builder"),
     ("network", "Everything about networks"),
     ("volume", "Everything about volumes"),
     ("system", "The store as a whole"),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use clap::{ArgMatches, Command};
+use rctr_storage::cache::{CacheUsage, total};
 use rctr_storage::digest::DiffId;
 use rctr_storage::record::Status;
 use rctr_storage::{Store, tree};
@@ -111,13 +112,23 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
         )?,
         of_containers(&containers, &written),
         volumes(&store)?,
-        Usage {
-            name: "Build Cache",
-            ..Usage::default()
-        },
+        build_cache(&store)?,
     ];
     output::text(format.render(usages.iter().map(Usage::row))?);
     Ok(0)
+}
+
+/// What images have as well isn't counted twice.
+fn build_cache(store: &Store) -> Result<Usage, Failure> {
+    let all = store.cache_usage()?;
+    let own = |usage: &&CacheUsage| !usage.shared;
+    Ok(Usage {
+        name: "Build Cache",
+        total: all.len(),
+        active: all.iter().filter(|usage| usage.in_use).count(),
+        bytes: total(all.iter().filter(own)),
+        reclaimable: total(all.iter().filter(own).filter(|usage| !usage.in_use)),
+    })
 }
 
 /// Layers count once, whoever shares them.

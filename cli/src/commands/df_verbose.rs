@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 
+use rctr_storage::cache::total;
 use rctr_storage::container::Container;
 use rctr_storage::digest::DiffId;
 use rctr_storage::image::ImageSummary;
@@ -12,6 +13,7 @@ use super::ps;
 use crate::format::{Listing, Quiet, size, time};
 use crate::report::Failure;
 use crate::template::Data;
+use crate::view::cache_row;
 use crate::view::container_row::{self, Around, Cut, Sizes};
 use crate::view::image_row::{self, Use};
 
@@ -30,9 +32,12 @@ pub(super) fn tables(
     for (name, table) in tables {
         let _ = write!(out, "{name} space usage:\n\n{table}\n");
     }
-    // There is none yet.
-    out.push_str("Build cache usage: 0B\n\n");
-    out.push_str(&build_cache().format(None, Quiet::No)?.render([])?);
+    let cache = store.cache_usage()?;
+    let bytes = total(cache.iter().filter(|usage| !usage.shared));
+    let _ = write!(out, "Build cache usage: {}\n\n", size::long(bytes));
+    let now = time::now();
+    let rows = cache.iter().map(|usage| cache_row::row(usage, now));
+    out.push_str(&build_cache().format(None, Quiet::No)?.render(rows)?);
     Ok(out)
 }
 

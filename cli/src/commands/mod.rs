@@ -4,6 +4,8 @@ use crate::command::Verb;
 use crate::report::Failure;
 
 mod attach;
+mod build_logs;
+mod builder;
 mod check;
 mod commit;
 mod cp;
@@ -40,6 +42,10 @@ mod words;
 /// All commands.
 pub(crate) const VERBS: &[Verb] = &[
     attach::VERB,
+    build_logs::HISTORY,
+    build_logs::LOGS,
+    builder::DU,
+    builder::PRUNE,
     check::VERB,
     create::VERB,
     df::VERB,

@@ -5,6 +5,7 @@ use std::io;
 use clap::{ArgMatches, Command};
 use rctr_runtime::identity::{self, Mounts};
 use rctr_storage::Store;
+use rctr_storage::cache::{CachePolicy, CacheUsage, PruneCache};
 use rctr_storage::container::ContainerError;
 use rctr_storage::record::Status;
 use rctr_storage::removal::{PruneScope, Removed};
@@ -84,7 +85,12 @@ pub(crate) const SYSTEM: Verb = Verb {
     },
     run: |context, matches| {
         let volumes = words::is_on(matches, "volumes");
-        let mut said = vec!["all containers that don't run", images_said(matches)];
+        let cache = if words::is_on(matches, "all") {
+            "all build cache"
+        } else {
+            "all dangling build cache"
+        };
+        let mut said = vec!["all containers that don't run", images_said(matches), cache];
         if volumes {
             said.push("all anonymous volumes that no container uses");
         }
@@ -95,6 +101,8 @@ pub(crate) const SYSTEM: Verb = Verb {
             done.push(job.volumes(false)?);
         }
         done.push(job.images()?);
+        // After the images, whose layers it may have.
+        done.push(job.cache()?);
         Job::show(&done);
         Ok(0)
     },
@@ -123,7 +131,7 @@ fn images_said(matches: &ArgMatches) -> &'static str {
 }
 
 /// Asks, unless `-f`.
-fn confirm(matches: &ArgMatches, doomed: &[&str]) -> Result<(), Failure> {
+pub(super) fn confirm(matches: &ArgMatches, doomed: &[&str]) -> Result<(), Failure> {
     if words::is_on(matches, "force") {
         return Ok(());
     }
@@ -230,6 +238,26 @@ impl Job {
             title: "Deleted Images:",
             lines: lines.collect(),
             bytes: pruned.bytes,
+        })
+    }
+
+    /// Build cache has no labels: a filter by them spares it.
+    fn cache(&self) -> Result<Done, Failure> {
+        let labels = self.filters.has("label") || self.filters.has("label!");
+        let is_before = |usage: &CacheUsage| {
+            let used = time::of_system(usage.used);
+            self.until.is_none_or(|until| used < until)
+        };
+        let collected = self.store.prune_cache(&PruneCache {
+            scope: self.scope,
+            policy: CachePolicy::default(),
+            wanted: &|usage| !labels && is_before(usage),
+        })?;
+        let removed = collected.removed.iter();
+        Ok(Done {
+            title: "Deleted build cache objects:",
+            lines: removed.map(|usage| usage.id.clone()).collect(),
+            bytes: collected.bytes,
         })
     }
 
