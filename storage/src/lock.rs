@@ -5,6 +5,8 @@
 //! | `locks/store` | to pin what is being added, to publish a container or a volume | to change `index.json`, to delete blobs, layers, volumes |
 //! | `containers/<id>` (the directory itself) | – | to start, change or remove that container |
 //! | `tmp/<session>.lock` | – | by the session while it lives |
+//! | `locks/step-<key>` | – | to make that build step |
+//! | `cache/mounts/<hash>/<n>` (the directory itself) | to use that cache mount with others | to use it alone, to remove it |
 //! | `containers/<id>/monitor.lock` (OFD record lock) | – | by the monitor while it lives |
 //!
 //! Order: the store's lock, then a container's. A process that has the one may wait for the next, never the reverse.
