@@ -31,26 +31,52 @@ pub struct Place {
 
 /// Lines of context around the marked ones.
 const AROUND: usize = 2;
+/// Marked lines that are shown: the first ones.
+const MOST_MARKED: usize = 24;
+/// Characters of a line that are shown.
+const MOST_WIDTH: usize = 500;
 
 impl Place {
     /// The marked lines with their neighbours, as BuildKit shows them: `Dockerfile:3`, a rule, numbered lines (the
-    /// marked ones with `>>>`), a rule.
+    /// marked ones with `>>>`), a rule. Long lines are clipped, as are long marks; control characters of a hostile file
+    /// don't reach the terminal.
     #[must_use]
     pub fn excerpt(&self) -> String {
         const RULE: &str = "--------------------\n";
         let lines = &self.file.lines;
         let first = self.span.first.saturating_sub(AROUND).max(1);
         let last = (self.span.last + AROUND).min(lines.len());
+        let left_out = self.span.first + MOST_MARKED..=self.span.last;
         let mut out = format!("{}:{}\n{RULE}", self.file.name, self.span.first);
         for number in first..=last {
+            if left_out.contains(&number) {
+                if number == *left_out.start() {
+                    out.push_str(&format!("     | >>> … to line {}\n", self.span.last));
+                }
+                continue;
+            }
             let marked = (self.span.first..=self.span.last).contains(&number);
             let mark = if marked { ">>>" } else { "   " };
-            let line = &lines[number - 1];
+            let line = shown(&lines[number - 1]);
             out.push_str(&format!("{number:>4} | {mark} {line}\n"));
         }
         out.push_str(RULE);
         out
     }
+}
+
+/// A line that a terminal can show.
+fn shown(line: &str) -> String {
+    let clean = |char: char| match char {
+        '\t' => '\t',
+        char if char.is_control() => '\u{fffd}',
+        char => char,
+    };
+    let mut shown: String = line.chars().take(MOST_WIDTH).map(clean).collect();
+    if line.chars().nth(MOST_WIDTH).is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 /// What is wrong with a Dockerfile, and where.
@@ -94,5 +120,25 @@ mod tests {
         };
         let want = "Dockerfile:2\n--------------------\n   1 |     FROM a\n   2 | >>> RUN b \\\n   3 | >>>   c\n   4 |     \n   5 |     CMD d\n--------------------\n";
         assert_eq!(place.excerpt(), want);
+    }
+
+    #[test]
+    fn excerpt_of_a_hostile_file_is_short_and_harmless() {
+        let mut lines = vec!["\u{1b}[2J".to_owned(), "x".repeat(1 << 20)];
+        lines.resize(100_000, "y".to_owned());
+        let place = Place {
+            file: Arc::new(SourceFile {
+                name: "Dockerfile".to_owned(),
+                lines,
+            }),
+            span: Span {
+                first: 1,
+                last: 99_999,
+            },
+        };
+        let excerpt = place.excerpt();
+        assert!(excerpt.len() < 3_000, "{}", excerpt.len());
+        assert!(!excerpt.contains('\u{1b}'));
+        assert!(excerpt.contains("     | >>> … to line 99999\n100000 |     y\n"));
     }
 }

@@ -1,7 +1,7 @@
 //! Build checks that need nothing but the text: rules and messages of BuildKit's reference of build checks
 //! (docs.docker.com/reference/build-checks). The planner has those that need variables.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::ast::{CommandLine, Instruction, Located, Stage};
 use super::instructions::is_old_form;
@@ -37,10 +37,10 @@ pub(super) fn find(lines: &[Logical], stages: &[Stage], escape: char) -> Vec<Fin
     }
     instruction_casing(lines, &mut findings);
     stage_names(stages, &mut findings);
-    for (index, stage) in stages.iter().enumerate() {
+    json_arguments(stages, &mut findings);
+    for stage in stages {
         redundant_platform(stage, &mut findings);
         used_once(stage, &mut findings);
-        json_arguments(stages, index, &mut findings);
         for instruction in &stage.instructions {
             one_instruction(instruction, &mut findings);
         }
@@ -212,44 +212,35 @@ fn used_once(stage: &Stage, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Shell form of CMD and ENTRYPOINT, unless a shell was chosen by SHELL.
-fn json_arguments(stages: &[Stage], index: usize, findings: &mut Vec<Finding>) {
-    let mut shell_chosen = inherits_shell(stages, index);
-    for instruction in &stages[index].instructions {
-        let name = match &instruction.node {
-            Instruction::Shell(_) => {
-                shell_chosen = true;
-                continue;
+/// Shell form of CMD and ENTRYPOINT, unless a shell was chosen by SHELL, here or in a stage that this one starts from.
+fn json_arguments(stages: &[Stage], findings: &mut Vec<Finding>) {
+    let mut ends_with_shell: BTreeMap<&str, bool> = BTreeMap::new();
+    for stage in stages {
+        let base = stage.from.node.image.to_lowercase();
+        let mut shell_chosen = ends_with_shell.get(base.as_str()) == Some(&true);
+        for instruction in &stage.instructions {
+            match &instruction.node {
+                Instruction::Shell(_) => shell_chosen = true,
+                Instruction::Cmd(CommandLine::Shell(_)) if !shell_chosen => {
+                    findings.push(json_recommended("CMD", instruction.span));
+                }
+                Instruction::Entrypoint(CommandLine::Shell(_)) if !shell_chosen => {
+                    findings.push(json_recommended("ENTRYPOINT", instruction.span));
+                }
+                _ => {}
             }
-            Instruction::Cmd(CommandLine::Shell(_)) => "CMD",
-            Instruction::Entrypoint(CommandLine::Shell(_)) => "ENTRYPOINT",
-            _ => continue,
-        };
-        if !shell_chosen {
-            let message = format!(
-                "JSON arguments recommended for {name} to prevent unintended behavior related to OS signals"
-            );
-            findings.push(Finding::new(
-                "JSONArgsRecommended",
-                instruction.span,
-                message,
-            ));
+        }
+        if let Some(name) = &stage.from.node.name {
+            ends_with_shell.insert(name, shell_chosen);
         }
     }
 }
 
-/// Whether one of the stages that a stage starts from has SHELL.
-fn inherits_shell(stages: &[Stage], index: usize) -> bool {
-    let sets_shell =
-        |instruction: &Located<Instruction>| matches!(instruction.node, Instruction::Shell(_));
-    let base_of = |index: usize| {
-        let base = stages[index].from.node.image.to_lowercase();
-        stages[..index]
-            .iter()
-            .rposition(|stage| stage.from.node.name.as_deref() == Some(&base))
-    };
-    std::iter::successors(base_of(index), |index| base_of(*index))
-        .any(|base| stages[base].instructions.iter().any(sets_shell))
+fn json_recommended(name: &str, span: Span) -> Finding {
+    let message = format!(
+        "JSON arguments recommended for {name} to prevent unintended behavior related to OS signals"
+    );
+    Finding::new("JSONArgsRecommended", span, message)
 }
 
 fn one_instruction(instruction: &Located<Instruction>, findings: &mut Vec<Finding>) {

@@ -8,8 +8,10 @@ use super::{Expanded, Problem, Scope};
 
 /// Braces within braces.
 const MOST_DEPTH: usize = 100;
-/// Bytes of a result: far more than execve(2) takes, and than a heredoc may have.
-pub(super) const MOST_SIZE: usize = 64 << 20;
+/// Bytes of a word: more than execve(2) takes.
+const MOST_WORD: usize = 1 << 20;
+/// Bytes of a heredoc's content.
+const MOST_CONTENT: usize = 64 << 20;
 
 /// Whether quotes mean something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +20,16 @@ pub(super) enum Quotes {
     Removed,
     /// They are characters like others.
     Kept,
+}
+
+impl Quotes {
+    /// Bytes that a result may have.
+    fn most(self) -> usize {
+        match self {
+            Self::Removed => MOST_WORD,
+            Self::Kept => MOST_CONTENT,
+        }
+    }
 }
 
 /// Whether an escape character that escaped something is in the result.
@@ -62,7 +74,7 @@ impl<'a> Lexer<'a> {
 
     /// Up to `until`, which is taken and isn't in the result.
     fn part(&mut self, until: Until) -> Result<Expanded, Problem> {
-        let mut out = Collector::default();
+        let mut out = Collector::new(self.quotes.most());
         while let Some(&next) = self.chars.peek() {
             if until == Until::Char(next) {
                 self.chars.next();
@@ -133,7 +145,7 @@ impl<'a> Lexer<'a> {
                 }
                 Some('$') => {
                     text.push_str(&self.dollar()?);
-                    limit(text.len())?;
+                    limit(text.len(), self.quotes.most())?;
                 }
                 Some(_) => self.plain_in_quotes(&mut text),
             }
@@ -238,7 +250,7 @@ impl<'a> Lexer<'a> {
         let word = self.raw_part('}')?;
         let value = self.plain_value(name);
         let longest = word.strip_prefix(side);
-        let pattern = Pattern::parse(longest.unwrap_or(&word))?;
+        let pattern = Pattern::parse(longest.unwrap_or(&word), &value)?;
         Ok(match (side, longest) {
             ('#', None) => pattern.without_shortest_prefix(&value),
             ('#', Some(_)) => pattern.without_longest_prefix(&value),
@@ -254,11 +266,12 @@ impl<'a> Lexer<'a> {
         let pattern = self.raw_part('/')?;
         let replacement = self.raw_part('}')?;
         let value = self.plain_value(name);
-        let pattern = Pattern::parse(&pattern)?;
+        let pattern = Pattern::parse(&pattern, &value)?;
+        let most = self.quotes.most();
         if all {
-            pattern.replace_all(&value, &replacement)
+            pattern.replace_all(&value, &replacement, most)
         } else {
-            pattern.replace_first(&value, &replacement)
+            pattern.replace_first(&value, &replacement, most)
         }
     }
 
@@ -297,22 +310,31 @@ fn is_special(name: &str) -> bool {
     !name.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 
-pub(super) fn limit(size: usize) -> Result<(), Problem> {
-    if size > MOST_SIZE {
-        return Err(Problem::Size(MOST_SIZE));
+pub(super) fn limit(size: usize, most: usize) -> Result<(), Problem> {
+    if size > most {
+        return Err(Problem::Size(most));
     }
     Ok(())
 }
 
 /// The result as one text and as words.
-#[derive(Default)]
 struct Collector {
     text: String,
     words: Vec<String>,
     word: String,
+    most: usize,
 }
 
 impl Collector {
+    fn new(most: usize) -> Self {
+        Self {
+            text: String::new(),
+            words: Vec::new(),
+            word: String::new(),
+            most,
+        }
+    }
+
     /// Blanks separate words.
     fn push(&mut self, char: char) {
         self.text.push(char);
@@ -330,13 +352,13 @@ impl Collector {
 
     fn push_split(&mut self, text: &str) -> Result<(), Problem> {
         text.chars().for_each(|char| self.push(char));
-        limit(self.text.len())
+        limit(self.text.len(), self.most)
     }
 
     fn push_quoted(&mut self, text: &str) -> Result<(), Problem> {
         self.text.push_str(text);
         self.word.push_str(text);
-        limit(self.text.len())
+        limit(self.text.len(), self.most)
     }
 
     fn finish(mut self) -> Expanded {
@@ -344,7 +366,7 @@ impl Collector {
             self.words.push(self.word);
         }
         Expanded {
-            text: std::mem::take(&mut self.text),
+            text: self.text,
             words: self.words,
         }
     }

@@ -60,6 +60,9 @@ pub enum Problem {
     /// `${name#\}`.
     #[error("invalid pattern ({0}) in substitution: it ends in an escape")]
     Pattern(String),
+    /// A long pattern tried on a long value.
+    #[error("pattern and value are too long to be compared")]
+    Work,
     /// Braces in braces in braces.
     #[error("substitutions are nested more than {0} deep")]
     Depth(usize),

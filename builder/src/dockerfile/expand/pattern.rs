@@ -22,6 +22,9 @@ impl Token {
     }
 }
 
+/// Product of the lengths of pattern and value: a second's work.
+const MOST_WORK: usize = 1 << 26;
+
 pub(super) struct Pattern(Vec<Token>);
 
 /// Places before tokens (the last: behind all) that can be reached with what was read, in rising order.
@@ -69,7 +72,11 @@ impl<'p> Reached<'p> {
 }
 
 impl Pattern {
-    pub(super) fn parse(text: &str) -> Result<Self, Problem> {
+    /// A pattern to be tried on `value`.
+    pub(super) fn parse(text: &str, value: &str) -> Result<Self, Problem> {
+        if text.len().saturating_mul(value.len()) > MOST_WORK {
+            return Err(Problem::Work);
+        }
         let mut tokens = Vec::new();
         let mut chars = text.chars();
         while let Some(char) = chars.next() {
@@ -115,19 +122,29 @@ impl Pattern {
         &value[..value.len() - length.unwrap_or(0)]
     }
 
-    pub(super) fn replace_first(&self, value: &str, with: &str) -> Result<String, Problem> {
+    pub(super) fn replace_first(
+        &self,
+        value: &str,
+        with: &str,
+        most: usize,
+    ) -> Result<String, Problem> {
         let starts = self.starts(value);
         let Some(start) = starts.iter().position(|start| *start) else {
             return Ok(value.to_owned());
         };
         let end = start + self.longest(&value[start..]);
         let out = [&value[..start], with, &value[end..]].concat();
-        limit(out.len())?;
+        limit(out.len(), most)?;
         Ok(out)
     }
 
     /// Matches don't overlap; an empty one right behind another doesn't count.
-    pub(super) fn replace_all(&self, value: &str, with: &str) -> Result<String, Problem> {
+    pub(super) fn replace_all(
+        &self,
+        value: &str,
+        with: &str,
+        most: usize,
+    ) -> Result<String, Problem> {
         let starts = self.starts(value);
         let mut out = String::new();
         let mut copied = 0;
@@ -142,7 +159,7 @@ impl Pattern {
             if starts[at] && (length > 0 || last_end != Some(at)) {
                 out.push_str(&value[copied..at]);
                 out.push_str(with);
-                limit(out.len())?;
+                limit(out.len(), most)?;
                 copied = at + length;
                 last_end = Some(copied);
             }
@@ -153,7 +170,7 @@ impl Pattern {
             };
         }
         out.push_str(&value[copied..]);
-        limit(out.len())?;
+        limit(out.len(), most)?;
         Ok(out)
     }
 

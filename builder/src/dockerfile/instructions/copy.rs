@@ -1,7 +1,6 @@
 //! COPY and ADD.
 
 use super::super::ast::{CopyInstruction, CopySource};
-use super::super::lines::Document;
 use super::super::{Fault, heredoc, words};
 use super::Statement;
 
@@ -63,28 +62,28 @@ impl Paths {
             .hint(format!("write {name} SOURCE… DESTINATION"))
         })?;
         // Words of a JSON array, and of an instruction without heredocs, are never heredocs.
-        let mut documents = std::mem::take(&mut statement.documents);
+        let documents = std::mem::take(&mut statement.documents);
         if !documents.is_empty() && heredoc::parse(&destination).is_some() {
             return Err(Fault::new(format!(
                 "{name} cannot accept a heredoc as a destination"
             )));
         }
+        let mut documents = documents.into_iter().peekable();
         let sources = words
             .into_iter()
-            .map(|word| source(word, &mut documents))
+            .map(|word| {
+                // Documents are in the order of their words.
+                let own = heredoc::parse(&word)
+                    .and_then(|heredoc| documents.next_if(|document| document.word == heredoc));
+                match own {
+                    Some(document) => CopySource::Heredoc(document.into_heredoc()),
+                    None => CopySource::Path(word),
+                }
+            })
             .collect();
         Ok(Self {
             sources,
             destination,
         })
-    }
-}
-
-fn source(word: String, documents: &mut Vec<Document>) -> CopySource {
-    let found = heredoc::parse(&word)
-        .and_then(|word| documents.iter().position(|document| document.word == word));
-    match found {
-        Some(index) => CopySource::Heredoc(documents.remove(index).into_heredoc()),
-        None => CopySource::Path(word),
     }
 }
