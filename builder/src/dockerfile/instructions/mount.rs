@@ -69,7 +69,8 @@ fn option(field: &str) -> Result<(String, String), Fault> {
             Err(Fault::new(format!("unsupported mount type {value:?}")).near(value, &TYPES))
         }
         "sharing" if fixed && !SHARING.contains(&lower.as_str()) => {
-            Err(Fault::new(format!("unsupported sharing value {value:?}")).near(value, &SHARING))
+            Err(Fault::new(format!("unsupported sharing value {value:?}"))
+                .hint("it is shared, private or locked"))
         }
         _ => Ok((key, value.to_owned())),
     }

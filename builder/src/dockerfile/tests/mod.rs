@@ -1,7 +1,34 @@
-//! What the language means, instruction by instruction.
+//! What the language means, instruction by instruction; files whole in `testdata/`; mutations of those.
+
+mod errors;
+mod fuzz;
+mod instructions;
+mod lines;
+mod warnings;
 
 use super::*;
 use crate::source::SourceError;
+
+macro_rules! corpus {
+    ($name:literal) => {
+        (
+            $name,
+            include_str!(concat!("../testdata/", $name, "/Dockerfile")),
+            include_str!(concat!("../testdata/", $name, "/expected")),
+        )
+    };
+}
+/// Whole Dockerfiles, and what is to be found in them.
+const CORPUS: [(&str, &str, &str); 8] = [
+    corpus!("apache-php"),
+    corpus!("go-stages"),
+    corpus!("heredocs"),
+    corpus!("kitchen-sink"),
+    corpus!("nginx"),
+    corpus!("node-lower-case"),
+    corpus!("old-habits"),
+    corpus!("windows-escape"),
+];
 
 fn parsed(text: &str) -> Dockerfile {
     parse("Dockerfile", text.as_bytes()).unwrap_or_else(|error| panic!("{error:?}\n{text}"))
@@ -14,51 +41,57 @@ fn refused(text: &str) -> SourceError {
     }
 }
 
-/// The instructions of the only stage of a file that has `FROM a` before `text`.
-fn instructions(text: &str) -> Vec<Instruction> {
-    let file = parsed(&format!("FROM a\n{text}"));
-    let stage = file.stages.into_iter().next().unwrap();
-    let located = stage.instructions.into_iter();
-    located.map(|instruction| instruction.node).collect()
-}
-
+/// The only instruction of a stage.
 fn instruction(text: &str) -> Instruction {
-    let mut found = instructions(text);
+    let mut file = parsed(&format!("FROM a\n{text}"));
+    let mut found = file.stages.remove(0).instructions;
     assert_eq!(found.len(), 1, "{text}: {found:?}");
-    found.remove(0)
+    found.remove(0).node
+}
+
+fn strings(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn shell(line: &str) -> CommandLine {
+    CommandLine::Shell(line.to_owned())
+}
+
+fn exec(words: &[&str]) -> CommandLine {
+    CommandLine::Exec(strings(words))
+}
+
+/// Each instruction's lines and text, heredocs below them, then the warnings.
+fn summary(file: &Dockerfile) -> String {
+    let mut out = String::new();
+    let mut line = |located: (crate::source::Span, &str)| {
+        out.push_str(&format!(
+            "{}-{} {}\n",
+            located.0.first, located.0.last, located.1
+        ));
+    };
+    for arg in &file.global_args {
+        line((arg.span, &arg.text));
+    }
+    for stage in &file.stages {
+        line((stage.from.span, &stage.from.text));
+        for instruction in &stage.instructions {
+            line((instruction.span, &instruction.text));
+        }
+    }
+    for warning in &file.warnings {
+        let span = warning.place.span;
+        out.push_str(&format!(
+            "{}-{} {}: {}\n",
+            span.first, span.last, warning.rule, warning.message
+        ));
+    }
+    out
 }
 
 #[test]
-fn a_whole_file() {
-    let file = parsed(
-        "# syntax=docker/dockerfile:1\nARG V=12\nFROM debian:$V AS build\n\nRUN apt-get update && \\\n    # why\n    apt-get install -y gcc\nCOPY --from=x --chown=1:2 a b /c/\nFROM build\nCMD [\"a\", \"b\"]\n",
-    );
-    assert_eq!(
-        file.directives.syntax.as_deref(),
-        Some("docker/dockerfile:1")
-    );
-    assert_eq!(file.global_args[0].node[0].name, "V");
-    assert_eq!(file.stages.len(), 2);
-    let run = &file.stages[0].instructions[0];
-    assert_eq!((run.span.first, run.span.last), (5, 7));
-    assert_eq!(run.text, "RUN apt-get update &&     apt-get install -y gcc");
-    assert!(file.warnings.is_empty(), "{:?}", file.warnings);
-}
-
-#[test]
-fn unknown_instruction_is_told_with_its_line_and_the_nearest() {
-    let error = refused("FROM a\nRUN b\nCPOY c d\n");
-    assert_eq!(error.message, "unknown instruction: CPOY");
-    assert_eq!(error.hint.as_deref(), Some("did you mean COPY?"));
-    assert_eq!(error.place.unwrap().span.first, 3);
-    assert_eq!(
-        instruction("run x"),
-        Instruction::Run(RunInstruction {
-            command: CommandLine::Shell("x".to_owned()),
-            heredocs: Vec::new(),
-            mounts: Vec::new(),
-            network: NetworkFlag::Default,
-            security: SecurityFlag::Sandbox,
-        })
-    );
+fn whole_files() {
+    for (name, text, expected) in CORPUS {
+        assert_eq!(summary(&parsed(text)), expected, "{name}");
+    }
 }
