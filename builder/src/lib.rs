@@ -9,8 +9,11 @@
 //! The builder knows no terminal: what happens is told as [`event::Event`]s, what goes wrong as errors that carry the
 //! Dockerfile's lines.
 
+pub mod context;
 pub mod dockerfile;
 pub mod event;
 pub mod plan;
 pub mod request;
 pub mod source;
+#[cfg(test)]
+mod testing;
