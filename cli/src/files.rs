@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use rctr_runtime::plan::{Driver, RootfsPlan};
 use rctr_runtime::process::Known;
-use rctr_runtime::rootfs;
+use rctr_runtime::{rootfs, sandbox};
 use rctr_storage::container::Container;
 use rctr_storage::layer::diff::{self, Change};
 use rctr_storage::layer::{KeepUpper, LayerBlob, LayerError, flat};
@@ -112,10 +112,10 @@ pub(crate) fn layer(store: &Store, plan: &RootfsPlan) -> Result<LayerBlob, Layer
     match plan.driver {
         Driver::Copy => {
             let upper = store.upper_of_flat(&plan.merged, &plan.lowers)?;
-            store.add_upper(&upper, KeepUpper::Move, &order::PLACEHOLDERS)
+            store.add_upper(&upper, KeepUpper::Move, &sandbox::PLACEHOLDERS)
         }
         Driver::Overlay | Driver::FuseOverlayfs => {
-            store.add_upper(&plan.upper, KeepUpper::Copy, &order::PLACEHOLDERS)
+            store.add_upper(&plan.upper, KeepUpper::Copy, &sandbox::PLACEHOLDERS)
         }
     }
 }

@@ -23,7 +23,7 @@ mod template;
 mod view;
 
 fn main() -> ExitCode {
-    // Our own children: containers' first processes and `exec`ed ones. They must do nothing else before.
+    // Our own children: containers' first processes, `exec`ed ones and build steps. They must do nothing else before.
     match env::args_os()
         .nth(1)
         .as_deref()
@@ -35,6 +35,9 @@ fn main() -> ExitCode {
             let arguments: Vec<_> = env::args_os().skip(2).collect();
             let path = env::var("PATH").unwrap_or_default();
             return ExitCode::from(rctr_runtime::monitor::main(&arguments, &path));
+        }
+        Some(rctr_runtime::step::VERB) if env::args_os().len() == 2 => {
+            return ExitCode::from(rctr_runtime::step::main());
         }
         Some(rctr_runtime::monitor::RELAY_VERB) if env::args_os().len() == 2 => {
             let code = rctr_runtime::net::relay::run();

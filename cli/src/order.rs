@@ -10,6 +10,7 @@ use rctr_runtime::monitor::MonitorOrder;
 use rctr_runtime::net::NetworkPlan;
 use rctr_runtime::plan::Driver;
 use rctr_runtime::rootfs;
+use rctr_runtime::sandbox::FILES;
 use rctr_storage::Store;
 use rctr_storage::container::Container;
 use rctr_storage::digest::DiffId;
@@ -163,16 +164,6 @@ fn files(container: &Container) -> Result<Vec<(PathBuf, &'static str)>, Failure>
         .map(|(name, target)| (container.dir.join(name), *target))
         .collect())
 }
-
-/// Name in the container's directory, path inside.
-pub(crate) const FILES: [(&str, &str); 3] = [
-    ("hostname", "/etc/hostname"),
-    ("hosts", "/etc/hosts"),
-    ("resolv.conf", "/etc/resolv.conf"),
-];
-
-/// Where they are mounted, below the root: files that are made there for it are no part of the container.
-pub(crate) const PLACEHOLDERS: [&str; 3] = ["etc/hostname", "etc/hosts", "etc/resolv.conf"];
 
 fn cannot(operation: &str, path: &Path, error: &io::Error) -> Failure {
     let mut failure = Failure::new(format!("cannot {operation} {}", path.display()));

@@ -128,7 +128,7 @@ fn await_exec(
                 }
                 return Err(failure.into());
             }
-            FromInit::Pid(_) | FromInit::Ready | FromInit::Fuse => {}
+            FromInit::Pid(_) | FromInit::Ready | FromInit::Made(_) | FromInit::Fuse => {}
         }
     }
     let (pid, pidfd) = child.ok_or(LaunchError::Died)?;
@@ -137,6 +137,7 @@ fn await_exec(
         pidfd,
         console,
         helpers: Vec::new(),
+        made: Vec::new(),
     })
 }
 

@@ -3,6 +3,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
@@ -24,6 +25,10 @@ pub(crate) enum FromInit {
     Console,
     /// The FUSE device of the root file system comes with this message: it wants to be served.
     Fuse,
+    /// A mount point that wasn't there and was made, inside; for plans that want to know ([`LaunchPlan::tells_made`]).
+    ///
+    /// [`LaunchPlan::tells_made`]: crate::plan::LaunchPlan::tells_made
+    Made(PathBuf),
     /// Everything stands; init waits for [`FromParent::Release`].
     Ready,
     /// It can't be done.

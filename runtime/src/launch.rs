@@ -11,6 +11,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
@@ -226,6 +227,9 @@ pub struct Launched {
     pub console: Option<OwnedFd>,
     /// Children of the caller that serve this process (fuse-overlayfs): to be killed and reaped when it has ended.
     pub helpers: Vec<Pid>,
+    /// Mount points that weren't there, in the order in which they were made: absolute, inside. Empty unless the plan
+    /// wants to know.
+    pub made: Vec<PathBuf>,
 }
 
 /// Clones init into its namespaces. When this returns, they exist.
@@ -343,6 +347,12 @@ impl Launching {
         let _ = self.channel.send(&FromParent::Files, None);
     }
 
+    /// Whether init is dead already.
+    pub(crate) fn has_ended(&self) -> bool {
+        let mut fds = [PollFd::new(self.pidfd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+
     /// Init's first word is the FUSE device that it mounted.
     fn serve_fuse(&mut self, plan: &LaunchPlan) -> Result<(), LaunchError> {
         let failed = |source| LaunchError::Spawn {
@@ -365,7 +375,7 @@ impl Launching {
     /// # Errors
     /// What init could not do; then it is gone and reaped.
     pub fn release(mut self) -> Result<Launched, LaunchError> {
-        let mut console = None;
+        let (mut console, mut made) = (None, Vec::new());
         loop {
             let failed = |source| LaunchError::Spawn {
                 operation: "cannot talk to init",
@@ -383,6 +393,7 @@ impl Launching {
                     self.released = true;
                 }
                 Some((FromInit::Console, fd)) => console = fd,
+                Some((FromInit::Made(path), _)) => made.push(path),
                 Some((FromInit::Failed(failure), _)) => return Err(failure.into()),
                 Some((FromInit::Pid(_) | FromInit::Fuse, _)) => {}
                 None if self.released => break,
@@ -401,6 +412,7 @@ impl Launching {
             pidfd,
             console,
             helpers: std::mem::take(&mut self.helpers),
+            made,
         };
         // Not dropped: its drop kills.
         self.disarm();

@@ -2,10 +2,12 @@
 //!
 //! The cli makes it from a container's record; the monitor hands it to [`crate::launch`]; init only follows it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A container's first process and the world that it sees.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,6 +42,9 @@ pub struct LaunchPlan {
     pub process: ProcessPlan,
     /// Run our own reaper as PID 1, the program as its child (`--init`).
     pub init: bool,
+    /// Tell which mount points had to be made ([`crate::launch::Launched::made`]).
+    #[serde(default)]
+    pub tells_made: bool,
 }
 
 /// What runs, and as whom: shared by a container's first process, `exec` and build steps.
@@ -207,6 +212,107 @@ pub enum MountOp {
         /// As for mount(8): `size=…,mode=…,ro,exec`; `noexec,nosuid,nodev` unless overridden.
         options: String,
     },
+    /// A part of a tree of layers.
+    Tree {
+        /// Where it comes from.
+        tree: Tree,
+        /// Inside; made if missing.
+        target: PathBuf,
+        /// Where writes go, an empty directory of the store, to be thrown away; `None`: read-only.
+        scratch: Option<PathBuf>,
+    },
+    /// A host directory that is first filled from `seed` if it is empty.
+    Seeded {
+        /// On the host.
+        source: PathBuf,
+        /// Inside; made if missing.
+        target: PathBuf,
+        /// Read-only.
+        read_only: bool,
+        /// A directory.
+        seed: Tree,
+    },
+    /// A file that is in memory only, read-only.
+    File {
+        /// Inside; made if missing.
+        target: PathBuf,
+        /// What it says.
+        content: Content,
+        /// Permission bits.
+        mode: u32,
+        /// Its owner.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+        /// A directory of the host for the file system that all such files are on; nothing of it is seen outside.
+        place: PathBuf,
+    },
+}
+
+impl MountOp {
+    /// Where it is, inside.
+    #[must_use]
+    pub fn target(&self) -> &Path {
+        match self {
+            Self::Bind { target, .. }
+            | Self::Volume { target, .. }
+            | Self::Tmpfs { target, .. }
+            | Self::Tree { target, .. }
+            | Self::Seeded { target, .. }
+            | Self::File { target, .. } => target,
+        }
+    }
+}
+
+/// A file or directory of a tree that consists of layers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tree {
+    /// Directories, top first; several need the driver [`Driver::Overlay`]. None: an empty directory.
+    pub layers: Vec<PathBuf>,
+    /// The path in them. Links are followed, but not out of the tree.
+    pub source: PathBuf,
+    /// As messages name it: `/src in stage builder`.
+    pub shown: String,
+    /// An empty directory of the host where the layers can be put together; nothing of it is seen outside.
+    pub place: PathBuf,
+}
+
+/// Bytes; in JSON as hexadecimal digits, since a list of numbers takes twice their space.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Content(pub Vec<u8>);
+
+impl fmt::Debug for Content {
+    /// It may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Content({} bytes)", self.0.len())
+    }
+}
+
+impl Serialize for Content {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+        let digits = self
+            .0
+            .iter()
+            .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]);
+        serializer.serialize_str(&digits.collect::<String>())
+    }
+}
+
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <Cow<'_, str>>::deserialize(deserializer)?;
+        let value = |digit: u8| char::from(digit).to_digit(16);
+        let byte = |pair: &[u8]| {
+            let (high, low) = (value(*pair.first()?)?, value(*pair.get(1)?)?);
+            u8::try_from(high << 4 | low).ok()
+        };
+        let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();
+        bytes
+            .map(Self)
+            .ok_or_else(|| de::Error::custom("not hexadecimal digits"))
+    }
 }
 
 /// A device node, bound from the host (an unprivileged user can't make one).
@@ -216,4 +322,21 @@ pub struct DeviceBind {
     pub source: PathBuf,
     /// Inside.
     pub target: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_crosses_as_digits() {
+        let content = Content(vec![0, 9, 0xab, 0xff]);
+        let text = serde_json::to_string(&content).unwrap();
+        assert_eq!(text, "\"0009abff\"");
+        assert_eq!(serde_json::from_str::<Content>(&text).unwrap(), content);
+        for bad in ["\"0\"", "\"0g\"", "\"é\""] {
+            assert!(serde_json::from_str::<Content>(bad).is_err(), "{bad}");
+        }
+        assert_eq!(format!("{content:?}"), "Content(4 bytes)");
+    }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use clap::{ArgMatches, Command};
 use rctr_runtime::identity::{self, Mounts};
+use rctr_runtime::sandbox;
 use rctr_storage::Store;
 use rctr_storage::layer::diff::{Change, ChangeKind};
 
@@ -11,7 +12,7 @@ use super::words;
 use crate::command::Verb;
 use crate::context::Context;
 use crate::report::Failure;
-use crate::{files, order, output};
+use crate::{files, output};
 
 /// `diff`.
 pub(crate) const VERB: Verb = Verb {
@@ -44,7 +45,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
 fn shown(mut changes: Vec<Change>) -> Vec<Change> {
     let ours = |change: &Change| {
         change.kind == ChangeKind::Added
-            && order::FILES
+            && sandbox::FILES
                 .iter()
                 .any(|(_, target)| change.path == Path::new(target))
     };

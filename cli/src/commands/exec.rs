@@ -11,6 +11,7 @@ use rctr_runtime::exec;
 use rctr_runtime::launch::Stdio;
 use rctr_runtime::plan::{ProcessPlan, Rlimit, Seccomp};
 use rctr_runtime::process::Known;
+use rctr_runtime::sandbox;
 use rctr_storage::Store;
 use rctr_storage::container::Container;
 use rctr_storage::record::Status;
@@ -185,7 +186,7 @@ fn process(
         rlimits: host
             .ulimits
             .iter()
-            .map(plan::rlimit)
+            .map(sandbox::rlimit)
             .collect::<Vec<Rlimit>>(),
         no_new_privileges: security.no_new_privileges,
         seccomp: match privileged {

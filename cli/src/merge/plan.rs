@@ -4,39 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rctr_runtime::plan::{
-    DeviceBind, Driver, LaunchPlan, MountOp, Namespace, Namespaces, ProcessPlan, Rlimit,
-    RootfsPlan, Seccomp,
+    DeviceBind, Driver, LaunchPlan, MountOp, Namespace, Namespaces, ProcessPlan, RootfsPlan,
+    Seccomp,
 };
-use rctr_storage::record::{ContainerRecord, HostConfig, MountPoint, Ulimit};
+use rctr_runtime::sandbox;
+use rctr_storage::record::{ContainerRecord, HostConfig, MountPoint};
 
 use crate::request::values::set_env;
-
-const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// What a container may not see (docker's default).
-const MASKED: [&str; 12] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-];
-
-/// What a container may not write (docker's default).
-const READ_ONLY: [&str; 5] = [
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-];
 
 /// What the caller has found out.
 pub(crate) struct Found<'a> {
@@ -81,7 +55,7 @@ pub(crate) fn launch(record: &ContainerRecord, found: &Found<'_>) -> LaunchPlan 
                 target: PathBuf::from(&device.path_in_container),
             })
             .collect(),
-        shm_size: u64::try_from(host.shm_size).unwrap_or(64 << 20),
+        shm_size: u64::try_from(host.shm_size).unwrap_or(sandbox::SHM_SIZE),
         sysctls: host.sysctls.clone(),
         default_sysctls: BTreeMap::new(),
         masked_paths: security.masked,
@@ -91,6 +65,7 @@ pub(crate) fn launch(record: &ContainerRecord, found: &Found<'_>) -> LaunchPlan 
         domainname: record.config.domainname.clone(),
         process: process(record, found, security.seccomp, security.no_new_privileges),
         init: host.init,
+        tells_made: false,
     }
 }
 
@@ -111,7 +86,7 @@ fn process(
         user: config.user.clone(),
         additional_groups: host.group_add.clone(),
         capabilities: found.capabilities.clone(),
-        rlimits: host.ulimits.iter().map(rlimit).collect(),
+        rlimits: host.ulimits.iter().map(sandbox::rlimit).collect(),
         no_new_privileges,
         seccomp,
         tty: config.tty,
@@ -122,7 +97,7 @@ fn process(
 /// `PATH`, `HOSTNAME`, `TERM`, then the container's own variables, which win.
 pub(crate) fn environment(record: &ContainerRecord, tty: bool) -> Vec<String> {
     let mut env = vec![
-        PATH.to_owned(),
+        sandbox::PATH.to_owned(),
         format!("HOSTNAME={}", record.config.hostname),
     ];
     if tty {
@@ -137,16 +112,6 @@ pub(crate) fn environment(record: &ContainerRecord, tty: bool) -> Vec<String> {
 /// The root when nothing else was asked for.
 pub(crate) fn directory(path: &str) -> PathBuf {
     PathBuf::from(if path.is_empty() { "/" } else { path })
-}
-
-/// One `--ulimit`.
-pub(crate) fn rlimit(ulimit: &Ulimit) -> Rlimit {
-    let number = |n: i64| u64::try_from(n).unwrap_or(u64::MAX);
-    Rlimit {
-        name: ulimit.name.clone(),
-        soft: number(ulimit.soft),
-        hard: number(ulimit.hard),
-    }
 }
 
 fn namespaces(host: &HostConfig, joined: &BTreeMap<String, i32>) -> Namespaces {
@@ -201,19 +166,14 @@ fn mounts(record: &ContainerRecord, files: &[(PathBuf, &'static str)]) -> Vec<Mo
         .enumerate()
         .map(|(at, (t, _))| (t.as_str(), at))
         .collect();
-    let mut kept: Vec<(usize, MountOp)> = ops
+    let mut kept: Vec<MountOp> = ops
         .iter()
         .enumerate()
         .filter(|(at, (target, _))| last[target.as_str()] == *at)
-        .map(|(_, (target, op))| {
-            (
-                target.split('/').filter(|p| !p.is_empty()).count(),
-                op.clone(),
-            )
-        })
+        .map(|(_, (_, op))| op.clone())
         .collect();
-    kept.sort_by_key(|(depth, _)| *depth);
-    kept.into_iter().map(|(_, op)| op).collect()
+    sandbox::parents_first(&mut kept);
+    kept
 }
 
 fn mount(point: &MountPoint, host: &HostConfig) -> MountOp {
@@ -261,7 +221,7 @@ impl Security {
         let list = |given: &Option<Vec<String>>, default: &[&str]| match given {
             _ if host.privileged => Vec::new(),
             Some(list) => list.clone(),
-            None => default.iter().map(|p| (*p).to_owned()).collect(),
+            None => sandbox::owned(default),
         };
         let mut security = Self {
             seccomp: if host.privileged {
@@ -270,8 +230,8 @@ impl Security {
                 Seccomp::Default
             },
             no_new_privileges: false,
-            masked: list(&host.masked_paths, &MASKED),
-            read_only: list(&host.readonly_paths, &READ_ONLY),
+            masked: list(&host.masked_paths, &sandbox::MASKED),
+            read_only: list(&host.readonly_paths, &sandbox::READ_ONLY),
         };
         for option in &host.security_opt {
             security.apply(option);
@@ -368,12 +328,11 @@ mod tests {
         let targets: Vec<PathBuf> = plan(&record)
             .mounts
             .into_iter()
-            .map(|op| match op {
-                MountOp::Bind { target, source, .. } => {
+            .map(|op| {
+                if let MountOp::Bind { source, .. } = &op {
                     assert_eq!(source, Path::new("/h"));
-                    target
                 }
-                MountOp::Volume { target, .. } | MountOp::Tmpfs { target, .. } => target,
+                op.target().to_owned()
             })
             .collect();
         assert_eq!(

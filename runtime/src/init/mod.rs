@@ -7,6 +7,7 @@
 mod console;
 mod dev;
 mod exec;
+mod layered;
 mod mounts;
 mod process;
 mod reaper;
@@ -65,6 +66,9 @@ pub fn main() -> ! {
     };
     let result = read_order::<LaunchPlan>().and_then(|plan| {
         let console = set_up(&plan, &channel)?;
+        if plan.tells_made {
+            tell_made(&plan, &channel)?;
+        }
         await_release(&channel)?;
         start(&plan, console)
     });
@@ -137,6 +141,19 @@ fn read_order<T: serde::de::DeserializeOwned>() -> Step<T> {
     serde_json::from_slice(&text)
         .map_err(io::Error::other)
         .at("understand the work order", "")
+}
+
+/// Tells the parent which mount points were made.
+fn tell_made(plan: &LaunchPlan, channel: &Channel) -> Step {
+    for path in target::made() {
+        let Ok(inside) = path.strip_prefix(&plan.rootfs.merged) else {
+            continue;
+        };
+        channel
+            .send(&FromInit::Made(Path::new("/").join(inside)), None)
+            .at("tell the monitor", "")?;
+    }
+    Ok(())
 }
 
 /// Tells the parent that all stands, and waits for its word.

@@ -10,6 +10,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::stat::fstat;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, Statfs, fstatfs, statfs};
 
+use super::layered::{self, Files};
 use super::target::{self, Kind};
 use super::{Context, Step};
 use crate::plan::{LaunchPlan, MountOp, Namespace};
@@ -142,6 +143,25 @@ pub(super) fn bind(
     )
 }
 
+/// Mounts what `source` stands for at `point` inside, with the mounts below it.
+pub(super) fn bind_opened(
+    root: &OwnedFd,
+    source: BorrowedFd<'_>,
+    point: &Path,
+    read_only: ReadOnly,
+) -> io::Result<()> {
+    let flags =
+        OPEN_TREE_CLONE | libc::O_CLOEXEC as u32 | AT_RECURSIVE | libc::AT_EMPTY_PATH as u32;
+    let mount = sys::open_tree(source, c"", flags)?;
+    let kind = if File::from(mount.try_clone()?).metadata()?.is_dir() {
+        Kind::Directory
+    } else {
+        Kind::File
+    };
+    let point = target::ensure(root.as_fd(), point, kind)?;
+    attach(mount.as_fd(), point.as_fd(), read_only, true, "rprivate")
+}
+
 fn attach(
     mount: BorrowedFd<'_>,
     point: BorrowedFd<'_>,
@@ -249,9 +269,10 @@ const COVERABLE: [&str; 10] = [
 /// Refuses to cover the root or a part of /proc, be it by a link in the image: what is hidden there would show again
 /// elsewhere, and programs, ours among them, believe /proc (CVE-2019-16884).
 fn check_place(root: &OwnedFd, op: &MountOp) -> Step {
-    let (source, path) = match op {
-        MountOp::Bind { source, target, .. } => (Some(source), target),
-        MountOp::Volume { target, .. } | MountOp::Tmpfs { target, .. } => (None, target),
+    let path = op.target();
+    let source = match op {
+        MountOp::Bind { source, .. } => Some(source),
+        _ => None,
     };
     // Nothing is there yet: then it is neither.
     let Ok(place) = target::open(root.as_fd(), path, OFlag::O_PATH) else {
@@ -280,6 +301,7 @@ fn check_place(root: &OwnedFd, op: &MountOp) -> Step {
 
 /// What the user asked for.
 pub(super) fn requested(root: &OwnedFd, mounts: &[MountOp]) -> Step {
+    let mut files = Files::default();
     for op in mounts {
         check_place(root, op)?;
         match op {
@@ -323,6 +345,8 @@ pub(super) fn requested(root: &OwnedFd, mounts: &[MountOp]) -> Step {
                 )?;
             }
             MountOp::Tmpfs { target, options } => tmpfs(root, target, options)?,
+            MountOp::Tree { .. } | MountOp::Seeded { .. } => layered::mount(root, op)?,
+            MountOp::File { .. } => files.mount(root, op)?,
         }
     }
     Ok(())

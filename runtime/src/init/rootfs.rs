@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -45,10 +45,15 @@ pub(super) fn mount_root(plan: &RootfsPlan, channel: &Channel) -> Step<OwnedFd> 
 
 /// Mounts `plan` with the kernel's overlay. Also used outside of containers, to look into a stopped one.
 pub(crate) fn mount_overlay(plan: &RootfsPlan) -> io::Result<()> {
-    match try_overlay(plan) {
+    let writable = Writable {
+        upper: &plan.upper,
+        work: &plan.work,
+        volatile: plan.volatile,
+    };
+    match mount_layers(&plan.lowers, Some(&writable), &plan.merged) {
         // It was volatile, and its monitor was killed before it could be removed.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) && forget_volatile(plan) => {
-            try_overlay(plan)
+            mount_layers(&plan.lowers, Some(&writable), &plan.merged)
         }
         other => other,
     }
@@ -61,14 +66,29 @@ fn forget_volatile(plan: &RootfsPlan) -> bool {
     mark.join("volatile").exists() && rctr_storage::tree::remove_tree(&mark).is_ok()
 }
 
-fn try_overlay(plan: &RootfsPlan) -> io::Result<()> {
-    match new_api(plan) {
+/// Where the writes to an overlay go.
+#[derive(Debug)]
+pub(super) struct Writable<'a> {
+    pub(super) upper: &'a Path,
+    pub(super) work: &'a Path,
+    /// As [`RootfsPlan::volatile`].
+    pub(super) volatile: bool,
+}
+
+/// Mounts `lowers` (top first; at least two, unless it is writable) over each other at `at`.
+pub(super) fn mount_layers(
+    lowers: &[PathBuf],
+    writable: Option<&Writable<'_>>,
+    at: &Path,
+) -> io::Result<()> {
+    match new_api(lowers, writable, at) {
         // Linux before 6.5 knows no `lowerdir+`, before 5.2 no fsopen.
         Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {
-            let old = match plan.volatile {
+            let old = match writable.is_some_and(|to| to.volatile) {
                 // Linux before 5.10 doesn't know the word.
-                true => old_api(plan, ",volatile").or_else(|_| old_api(plan, "")),
-                false => old_api(plan, ""),
+                true => old_api(lowers, writable, ",volatile", at)
+                    .or_else(|_| old_api(lowers, writable, "", at)),
+                false => old_api(lowers, writable, "", at),
             };
             old.map_err(|_| error)
         }
@@ -77,24 +97,31 @@ fn try_overlay(plan: &RootfsPlan) -> io::Result<()> {
 }
 
 /// One parameter a layer: no limit by the page size of mount(2)'s options.
-fn new_api(plan: &RootfsPlan) -> io::Result<()> {
+fn new_api(lowers: &[PathBuf], writable: Option<&Writable<'_>>, at: &Path) -> io::Result<()> {
     let fs = sys::fsopen(c"overlay")?;
     let set = |key, path: &Path| sys::fsconfig_set(fs.as_fd(), key, Some(&c_path(path)?));
-    for lower in &plan.lowers {
+    for lower in lowers {
         set(c"lowerdir+", lower)?;
     }
-    set(c"upperdir", &plan.upper)?;
-    set(c"workdir", &plan.work)?;
+    if let Some(to) = writable {
+        set(c"upperdir", to.upper)?;
+        set(c"workdir", to.work)?;
+    }
     sys::fsconfig_set(fs.as_fd(), c"userxattr", None)?;
-    if plan.volatile {
+    if writable.is_some_and(|to| to.volatile) {
         sys::fsconfig_set(fs.as_fd(), c"volatile", None)?;
     }
     let mount = sys::fsmount(fs.as_fd(), 0)?;
-    sys::move_mount(mount.as_fd(), open_dir(&plan.merged)?.as_fd())
+    sys::move_mount(mount.as_fd(), open_dir(at)?.as_fd())
 }
 
 /// Descriptors keep the options short: some 240 layers fit a page.
-fn old_api(plan: &RootfsPlan, volatile: &str) -> io::Result<()> {
+fn old_api(
+    lowers: &[PathBuf],
+    writable: Option<&Writable<'_>>,
+    volatile: &str,
+    at: &Path,
+) -> io::Result<()> {
     let mut held = Vec::new();
     let mut short = |path: &Path| -> io::Result<String> {
         let fd = open_dir(path)?;
@@ -102,21 +129,20 @@ fn old_api(plan: &RootfsPlan, volatile: &str) -> io::Result<()> {
         held.push(fd);
         Ok(text)
     };
-    let lowers = plan
-        .lowers
+    let lowers = lowers
         .iter()
         .map(|l| short(l))
         .collect::<io::Result<Vec<_>>>()?
         .join(":");
-    let options = format!(
-        "lowerdir={lowers},upperdir={},workdir={},userxattr{volatile}",
-        short(&plan.upper)?,
-        short(&plan.work)?
-    );
+    let mut options = format!("lowerdir={lowers},userxattr{volatile}");
+    if let Some(to) = writable {
+        let (upper, work) = (short(to.upper)?, short(to.work)?);
+        options += &format!(",upperdir={upper},workdir={work}");
+    }
     let options = CString::new(options)?;
     mount(
         Some("overlay"),
-        &plan.merged,
+        at,
         Some("overlay"),
         MsFlags::empty(),
         Some(options.as_c_str()),
@@ -135,7 +161,7 @@ fn bind(source: &Path, target: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn open_dir(path: &Path) -> io::Result<OwnedFd> {
+pub(super) fn open_dir(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     Ok(nix::fcntl::open(path, flags, Mode::empty())?)
 }

@@ -5,9 +5,10 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2, readlink, readlinkat};
 use nix::sys::stat::{Mode, UtimensatFlags, fstat, mkdirat, utimensat};
 use nix::sys::time::TimeSpec;
 
@@ -128,6 +129,14 @@ fn walk(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> io::Result<Walked> {
     Ok(Walked::There(fd))
 }
 
+/// What [`make`] has made, as the host's paths. This process has one thread and one life.
+static MADE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// All that was made for mounts until now, in order: paths of this mount namespace.
+pub(super) fn made() -> Vec<PathBuf> {
+    MADE.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
 /// Makes a mount point. It is no change of the container's: directory and mount point have the times that the directory
 /// had, so that two containers that do the same are committed to the same layer.
 fn make(directory: &OwnedFd, name: &OsStr, kind: Kind) -> io::Result<()> {
@@ -151,6 +160,12 @@ fn make(directory: &OwnedFd, name: &OsStr, kind: Kind) -> io::Result<()> {
         UtimensatFlags::NoFollowSymlink,
     );
     let here = proc_path(directory);
+    if let Ok(directory) = readlink(&here) {
+        let path = Path::new(&directory).join(name);
+        MADE.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(path);
+    }
     let _ = utimensat(AT_FDCWD, &here, &time, &time, UtimensatFlags::FollowSymlink);
     Ok(())
 }

@@ -27,7 +27,6 @@ use crate::net::NetworkPlan;
 use crate::plan::LaunchPlan;
 
 mod clients;
-mod guard;
 mod health;
 mod network;
 mod process;
@@ -39,6 +38,7 @@ mod state;
 mod supervise;
 
 pub use network::RELAY_VERB;
+pub(crate) use network::relay_command;
 pub use process::main;
 pub use start::{Prepared, Started, prepare};
 

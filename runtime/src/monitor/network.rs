@@ -86,7 +86,7 @@ impl Upkeep {
 }
 
 /// What runs in the container's network beside it: our own program once more.
-pub(super) fn relay_command() -> [OsString; 2] {
+pub(crate) fn relay_command() -> [OsString; 2] {
     ["/proc/self/exe", RELAY_VERB].map(OsString::from)
 }
 

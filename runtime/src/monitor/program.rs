@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, write};
@@ -12,9 +11,10 @@ use rctr_storage::record::Health;
 
 use super::network::relay_command;
 use super::state::{Book, Started};
-use super::{MonitorOrder, StartFailure, guard};
+use super::{MonitorOrder, StartFailure};
 use crate::attach::message::Streams;
 use crate::attach::{Local, non_blocking, pipes, reap};
+use crate::guard;
 use crate::launch::{self, Launching};
 use crate::net::{NetError, NetworkHandle, Prepared};
 use crate::sys;
@@ -38,12 +38,6 @@ pub(super) struct Program {
     pub(super) network: NetworkHandle,
     /// When it started.
     pub(super) since: Instant,
-}
-
-/// Whether init is dead already.
-fn has_ended(launching: &Launching) -> bool {
-    let mut fds = [PollFd::new(launching.pidfd(), PollFlags::POLLIN)];
-    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
 impl Program {
@@ -79,7 +73,7 @@ impl Program {
             endpoint: network.endpoint(),
         };
         // A helper that doesn't find its namespaces says so; why init has died is the better answer.
-        let no_network = |error: &NetError, launching: Launching| match has_ended(&launching) {
+        let no_network = |error: &NetError, launching: Launching| match launching.has_ended() {
             true => launching
                 .release()
                 .map_or_else(launch_failed, |_| engine(error)),
@@ -147,7 +141,7 @@ impl Program {
             .all(|end| end.is_none())
     }
 
-    /// Gives it a guard (see [`super::guard`]), once.
+    /// Gives it a guard (see [`crate::guard`]), once.
     pub(super) fn guard(&mut self) {
         if !self.guarded {
             self.guarded = true;

@@ -24,8 +24,8 @@ pub use memory::rest;
 pub use mount::{MountAttr, fsconfig_set, fsmount, fsopen, mount_setattr, move_mount, open_tree};
 pub use network::{accept, loopback_up};
 pub use process::{
-    Cloned, clone_process, default_signals, exec_fd, exit_now, pidfd_open, pidfd_send_signal,
-    prctl, resource, set_dumpable, set_ids, set_name,
+    Cloned, clone_process, default_signals, die_with_thread, exec_fd, exit_now, pidfd_open,
+    pidfd_send_signal, prctl, resource, set_dumpable, set_ids, set_name,
 };
 pub use seccomp::{seccomp_filter, seccomp_listener};
 pub use terminal::{

@@ -110,6 +110,13 @@ pub fn prctl(option: c_int, arg2: c_ulong, arg3: c_ulong) -> io::Result<c_int> {
     check(c_long::from(result)).map(|r| r as c_int)
 }
 
+/// The program that `command` starts is killed when the thread that starts it ends (prctl(2) `PR_SET_PDEATHSIG`).
+pub fn die_with_thread(command: &mut std::process::Command) {
+    let ask = || prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong, 0).map(drop);
+    // SAFETY: between fork and exec the closure makes one system call and touches no lock nor heap.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(command, ask) };
+}
+
 /// Names this thread as ps(1) shows it; 15 bytes count (`PR_SET_NAME`).
 pub fn set_name(name: &CStr) {
     // SAFETY: `name` is a C string; the kernel copies at most 16 bytes of it. It can't fail.

@@ -147,6 +147,7 @@ fn order(spec: &Spec, store: &Store) -> MonitorOrder {
                 oom_score_adj: None,
             },
             init: false,
+            tells_made: false,
         },
         network: spec.network.clone().unwrap_or(NetworkPlan {
             mode: Mode::None,

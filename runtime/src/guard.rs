@@ -1,4 +1,4 @@
-//! The guard: a forked copy of the monitor that only waits for the monitor's death, to end the container then.
+//! The guard: a forked copy of the monitor (or of a build step) that only waits for its death, to end the container then.
 //!
 //! The kernel does that by itself (PR_SET_PDEATHSIG), unless the container's first process has changed its user since,
 //! as `gosu postgres` does: that clears the signal (prctl(2)). A guard is started when a container has been running for a
@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use crate::sys::{self, Cloned};
 
 /// Starts a guard of the process behind `program`. It ends with it; the caller reaps it.
-pub(super) fn start(program: BorrowedFd<'_>) -> Option<Pid> {
+pub(crate) fn start(program: BorrowedFd<'_>) -> Option<Pid> {
     let monitor = sys::pidfd_open(Pid::this().as_raw()).ok()?;
     match sys::clone_process(0).ok()? {
         Cloned::Parent { pid, .. } => Some(Pid::from_raw(pid)),
