@@ -11,6 +11,7 @@
 
 pub mod context;
 pub mod dockerfile;
+pub mod engine;
 pub mod event;
 pub mod plan;
 pub mod request;
