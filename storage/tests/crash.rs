@@ -3,19 +3,29 @@
 mod support;
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rctr_storage::Store;
 use rctr_storage::archive::{self, Format};
+use rctr_storage::cache::{
+    BuildEntry, BuildResult, CacheMountOrder, CachePolicy, LogStream, PruneCache, Sharing,
+    StepRecord,
+};
 use rctr_storage::check::{Depth, Repair};
+use rctr_storage::config::ImageConfig;
+use rctr_storage::digest::Digest;
 use rctr_storage::explain::Explain;
-use rctr_storage::removal::RemoveImage;
+use rctr_storage::image::{Image, NewImage};
+use rctr_storage::layer::{KeepUpper, LayerBlob};
+use rctr_storage::removal::{PruneScope, RemoveImage};
 use rctr_storage::store::StoreError;
 use rctr_storage::volume::NewVolume;
-use support::{Sandbox, entries, image, record, run};
+use support::{Sandbox, entries, image, record, run, tag};
 
 const ROOT: &str = "RCTR_TEST_ROOT";
 
@@ -134,6 +144,191 @@ fn processes_may_be_killed_at_any_moment() {
         let report = sandbox.other().check(Repair::No, Depth::Deep).unwrap();
         assert_eq!(report.problems, [], "round {round}: {blobs:?} {layers:?}");
     }
+}
+
+/// Does what builds do with the store, again and again, until it is killed. Run by the test below in a process of its own,
+/// and by hand in a machine whose power is cut.
+#[test]
+#[ignore = "the victim of builds_may_be_killed_at_any_moment"]
+fn builder_victim() {
+    let Some(root) = std::env::var_os(ROOT) else {
+        return;
+    };
+    for n in 0.. {
+        let store = Store::open(Path::new(&root)).unwrap();
+        let log = store.build_log(BuildEntry::default()).unwrap();
+        let mut layers = Vec::new();
+        for step in 0..4 {
+            // Most are cached after some rounds; some are always new.
+            let name = match step {
+                3 => format!("step {n} {}", std::process::id()),
+                _ => format!("step {step} {}", n % 7),
+            };
+            let key = Digest::of(name.as_bytes());
+            let mut go_on = |_| ControlFlow::Continue(());
+            let lock = store.step_lock(&key, &mut go_on).unwrap().unwrap();
+            log.write(step, LogStream::Stdout, name.as_bytes()).unwrap();
+            let layer = match store.cached_step(&key).unwrap() {
+                Some(record) => record.layer,
+                None => build(&store, &name),
+            };
+            layers.push(layer);
+            store.set_memo("test", &key, &key).unwrap();
+            drop(lock);
+        }
+        use_mount(&store);
+        let new = NewImage {
+            config: ImageConfig::default(),
+            layers,
+            tags: vec![tag("built")],
+            parent: None,
+        };
+        let image = store.create_image(new).unwrap();
+        store.sync_build().unwrap();
+        log.finish(BuildResult::Completed, Some(image.id), None)
+            .unwrap();
+        // For who cuts the power: it is reported done.
+        writeln!(io::stdout(), "built {}", image.id).unwrap();
+        if n % 5 == 4 {
+            let order = PruneCache {
+                scope: PruneScope::Dangling,
+                policy: CachePolicy {
+                    reserved: Some(20_000),
+                    ..CachePolicy::default()
+                },
+                wanted: &|_| true,
+            };
+            store.prune_cache(&order).unwrap();
+            let wanted = |_: &Image| true;
+            store.prune_images(PruneScope::Dangling, &wanted).unwrap();
+        }
+    }
+}
+
+/// A step that writes its own name, and a file of some size.
+fn build(store: &Store, name: &str) -> LayerBlob {
+    let upper = store.temp_path("upper").unwrap();
+    fs::create_dir(&upper).unwrap();
+    fs::write(upper.join("name"), name).unwrap();
+    fs::write(upper.join("more"), name.repeat(500)).unwrap();
+    let layer = store.add_upper(&upper, KeepUpper::Move, &[]).unwrap();
+    let record = StepRecord {
+        key: Digest::of(name.as_bytes()),
+        kind: "run".to_owned(),
+        name: name.to_owned(),
+        layer: layer.clone(),
+        parent: None,
+        inputs: Vec::new(),
+        created: rctr_storage::timestamp::now(),
+        duration_ms: 0,
+        log: None,
+    };
+    store.remember_step(&record).unwrap();
+    layer
+}
+
+fn use_mount(store: &Store) {
+    let own = fs::metadata("/proc/self").unwrap();
+    let order = CacheMountOrder {
+        id: "mount",
+        sharing: Sharing::Private,
+        uid: own.uid(),
+        gid: own.gid(),
+        mode: 0o700,
+        fill: None,
+    };
+    let mut go_on = |_| ControlFlow::Continue(());
+    let mount = store.cache_mount(&order, &mut go_on).unwrap().unwrap();
+    fs::write(mount.path.join("used"), "used").unwrap();
+}
+
+/// Whether what the cache has is what the steps have made.
+fn verify_cache(store: &Store) {
+    for usage in store.cache_usage().unwrap() {
+        let Ok(key) = Digest::from_hex(&usage.id) else {
+            panic!("{usage:?}");
+        };
+        let Some(record) = store.cached_step(&key).unwrap() else {
+            continue;
+        };
+        let dir = store.layer_dir(&record.layer.diff_id);
+        let content = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
+        assert_eq!(content("name"), record.name);
+        assert_eq!(content("more"), record.name.repeat(500));
+        let blob = fs::read(store.blob_path(&record.layer.digest)).unwrap();
+        assert_eq!(Digest::of(&blob), record.layer.digest);
+    }
+}
+
+#[test]
+fn builds_may_be_killed_at_any_moment() {
+    let rounds: u64 = std::env::var("RCTR_TEST_KILLS").map_or(30, |n| n.parse().unwrap());
+    let sandbox = Sandbox::new();
+    for round in 0..rounds {
+        let mut children: Vec<_> = (0..2).map(|_| spawn("builder_victim", &sandbox)).collect();
+        std::thread::sleep(Duration::from_millis(20 + round * 37 % 90));
+        for child in &mut children {
+            assert!(
+                child.try_wait().unwrap().is_none(),
+                "the victim failed by itself"
+            );
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        let store = sandbox.other();
+        verify_cache(&store);
+        for summary in store.images().unwrap() {
+            store.read_image(&summary).unwrap();
+        }
+        let running = |build: &BuildEntry| build.result == BuildResult::Running;
+        assert!(!store.builds().unwrap().iter().any(running));
+        // The next build clears what they left, the files of locks apart.
+        let report = sandbox.other().check(Repair::No, Depth::Deep).unwrap();
+        assert_eq!(report.problems, [], "round {round}");
+    }
+}
+
+fn spawn(test: &str, sandbox: &Sandbox) -> std::process::Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--ignored"])
+        .env(ROOT, sandbox.root())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// What a machine whose power was cut finds when it is back: run by hand, beside `builder_victim`.
+#[test]
+#[ignore = "for machines whose power is cut"]
+fn builder_survivor() {
+    let Some(root) = std::env::var_os(ROOT) else {
+        return;
+    };
+    let root = Path::new(&root);
+    let store = Store::open(root).unwrap();
+    for summary in store.images().unwrap() {
+        for layer in &store.read_image(&summary).unwrap().layers {
+            let blob = fs::read(store.blob_path(&layer.digest)).unwrap();
+            assert_eq!(Digest::of(&blob), layer.digest);
+            let dir = store.layer_dir(&layer.diff_id);
+            let name = fs::read_to_string(dir.join("name")).unwrap();
+            assert_eq!(
+                fs::read_to_string(dir.join("more")).unwrap(),
+                name.repeat(500)
+            );
+        }
+    }
+    verify_cache(&store);
+    drop(store);
+    let store = Store::open(root).unwrap();
+    let report = store.check(Repair::Yes, Depth::Deep).unwrap();
+    assert!(report.is_clean(), "{:?}", report.problems);
+    let report = Store::open(root)
+        .unwrap()
+        .check(Repair::No, Depth::Deep)
+        .unwrap();
+    assert_eq!(report.problems, []);
 }
 
 /// A file system of `size` bytes, until it is dropped.
