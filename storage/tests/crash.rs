@@ -28,6 +28,8 @@ use rctr_storage::volume::NewVolume;
 use support::{Sandbox, entries, image, record, run, tag};
 
 const ROOT: &str = "RCTR_TEST_ROOT";
+/// The builds never end: what a power cut finds then is worst.
+const UNSYNCED: &str = "RCTR_TEST_UNSYNCED";
 
 /// Does everything that writes, again and again, until it is killed. Run by the test below in a process of its own.
 #[test]
@@ -177,6 +179,13 @@ fn builder_victim() {
             drop(lock);
         }
         use_mount(&store);
+        if std::env::var_os(UNSYNCED).is_some() {
+            // Only the journal goes to the disk.
+            store
+                .put_document(format!("document {n}").as_bytes())
+                .unwrap();
+            continue;
+        }
         let new = NewImage {
             config: ImageConfig::default(),
             layers,
