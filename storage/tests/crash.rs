@@ -220,6 +220,11 @@ fn build(store: &Store, name: &str) -> LayerBlob {
     fs::create_dir(&upper).unwrap();
     fs::write(upper.join("name"), name).unwrap();
     fs::write(upper.join("more"), name.repeat(500)).unwrap();
+    // The same step makes the same layer whenever it is made.
+    for file in ["name", "more"] {
+        let file = fs::File::open(upper.join(file)).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+    }
     let layer = store.add_upper(&upper, KeepUpper::Move, &[]).unwrap();
     let record = StepRecord {
         key: Digest::of(name.as_bytes()),
