@@ -13,6 +13,7 @@ pub mod context;
 pub mod dockerfile;
 pub mod engine;
 pub mod event;
+pub mod fetch;
 pub mod plan;
 pub mod request;
 pub mod source;
