@@ -8,7 +8,7 @@ use rctr_storage::reference::Reference;
 
 use super::platform;
 use super::scope::{Expander, Globals, Variables};
-use crate::dockerfile::{Check, Dockerfile, Instruction, Stage, near};
+use crate::dockerfile::{Check, Dockerfile, Fault, Instruction, Stage, near};
 use crate::source::{Place, SourceFile, Span, Warning};
 
 /// What was found so far.
@@ -21,11 +21,14 @@ pub(super) struct Findings {
 
 impl Findings {
     /// With those of the parser. `option`: `BUILDKIT_DOCKERFILE_CHECK`, which counts instead of the directive.
-    pub(super) fn new(dockerfile: &Dockerfile, option: Option<&str>) -> Self {
+    ///
+    /// # Errors
+    /// When `option` is none.
+    pub(super) fn new(dockerfile: &Dockerfile, option: Option<&str>) -> Result<Self, Fault> {
         let mut findings = Self {
             file: dockerfile.file.clone(),
             check: match option {
-                Some(text) => check_option(text),
+                Some(text) => text.parse()?,
                 None => dockerfile.directives.check.clone(),
             },
             found: Vec::new(),
@@ -34,13 +37,12 @@ impl Findings {
             let span = warning.place.span;
             findings.report(warning.rule, span, warning.message.clone());
         }
-        findings
+        Ok(findings)
     }
 
     /// Adds one, unless its rule is skipped or the same was found before.
     pub(super) fn report(&mut self, rule: &'static str, span: Span, message: String) {
-        let skipped = |name: &String| name.eq_ignore_ascii_case(rule);
-        if self.check.skip_all || self.check.skip.iter().any(skipped) {
+        if !self.check.allows(rule) {
             return;
         }
         let place = Place {
@@ -67,24 +69,6 @@ impl Findings {
         self.found.sort_by_key(|warning| warning.place.span);
         self.found
     }
-}
-
-/// `skip=A,B;error=true`.
-fn check_option(text: &str) -> Check {
-    let mut check = Check::default();
-    for part in text.split(';') {
-        match part.trim().split_once('=') {
-            Some(("skip", "all")) => check.skip_all = true,
-            Some(("skip", names)) => {
-                check
-                    .skip
-                    .extend(names.split(',').map(|name| name.trim().to_owned()));
-            }
-            Some(("error", value)) => check.error = super::text::truth(value) == Some(true),
-            _ => {}
-        }
-    }
-    check
 }
 
 /// Words of FROM that name undeclared ARGs.
@@ -275,13 +259,5 @@ mod tests {
         ] {
             assert!(!looks_secret(name), "{name}");
         }
-    }
-
-    #[test]
-    fn check_options_are_read() {
-        let check = check_option("skip=StageNameCasing, UndefinedVar;error=true");
-        assert_eq!(check.skip, ["StageNameCasing", "UndefinedVar"]);
-        assert!(check.error && !check.skip_all);
-        assert!(check_option("skip=all").skip_all);
     }
 }

@@ -142,7 +142,6 @@ pub fn get_env<'e>(env: &'e [String], name: &str) -> Option<&'e str> {
 fn command(config: &ContainerConfig, line: &CommandLine) -> Option<Vec<String>> {
     let words = match line {
         CommandLine::Exec(words) => words.clone(),
-        CommandLine::Shell(line) if line.is_empty() => Vec::new(),
         CommandLine::Shell(line) => in_shell(config, line),
     };
     // Docker leaves an empty list out of the document, so it can't be told from none there either.

@@ -7,6 +7,8 @@
 //!    check: the findings of the build checks          words: what is expanded where └▶ copy
 //! ```
 
+mod base;
+pub mod change;
 mod check;
 pub mod config;
 mod copy;
@@ -19,6 +21,7 @@ pub mod ports;
 mod references;
 mod run;
 mod scope;
+pub mod secret;
 mod stage;
 mod text;
 mod types;

@@ -62,7 +62,13 @@ impl<'a> Planner<'a> {
         request: &'a BuildRequest,
         images: &'a dyn Images,
     ) -> Result<Self, PlanError> {
-        let option = request.build_args.get("BUILDKIT_DOCKERFILE_CHECK");
+        const CHECK: &str = "BUILDKIT_DOCKERFILE_CHECK";
+        let option = request.build_args.get(CHECK).map(String::as_str);
+        let findings = Findings::new(file, option).map_err(|fault| SourceError {
+            message: format!("{CHECK}: {}", fault.message),
+            place: None,
+            hint: fault.hint,
+        })?;
         let mut build_args = request.build_args.clone();
         if let Some(epoch) = request.epoch {
             let name = "SOURCE_DATE_EPOCH".to_owned();
@@ -76,7 +82,7 @@ impl<'a> Planner<'a> {
             globals: Globals::default(),
             wanted: request.platform.clone().unwrap_or_else(platform::host),
             heads: Vec::new(),
-            findings: Findings::new(file, option.map(String::as_str)),
+            findings,
             triggered_args: BTreeSet::new(),
             known_images: BTreeMap::new(),
             walked: vec![None; file.stages.len()],
@@ -184,13 +190,19 @@ impl<'a> Planner<'a> {
         }))
     }
 
-    /// What a stage is called in messages and progress.
+    /// What a stage is called in progress: the only one of a file needs no name.
     pub(super) fn label(&self, number: usize) -> String {
-        match &self.file.stages[number].from.node.name {
-            Some(name) => name.clone(),
-            None if self.file.stages.len() == 1 => String::new(),
-            None => format!("stage-{number}"),
+        let name = &self.file.stages[number].from.node.name;
+        if name.is_none() && self.file.stages.len() == 1 {
+            return String::new();
         }
+        self.called(number)
+    }
+
+    /// What a stage is called in messages.
+    pub(super) fn called(&self, number: usize) -> String {
+        let name = self.file.stages[number].from.node.name.clone();
+        name.unwrap_or_else(|| format!("stage-{number}"))
     }
 
     /// Plans a stage and all that it needs, in the order of the file: a stage needs only earlier ones.

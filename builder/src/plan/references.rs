@@ -99,13 +99,13 @@ impl Planner<'_> {
         };
         match found {
             Some(stage) if stage == number => {
-                let own = self.label(number);
+                let own = self.called(number);
                 let message = format!("circular dependency detected on stage: {own}");
                 let hint = "a stage can't use its own files as a source".to_owned();
                 Err(self.wrong(span, message, Some(hint)))
             }
             Some(stage) if stage > number => {
-                let (own, other) = (self.label(number), self.label(stage));
+                let (own, other) = (self.called(number), self.called(stage));
                 let message = format!(
                     "cannot copy from stage {other:?}, it needs to be defined before current stage {own:?}"
                 );

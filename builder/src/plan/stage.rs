@@ -12,17 +12,17 @@ use super::copy::{self, Kind};
 use super::error::PlanError;
 use super::mount;
 use super::planner::{Lookup, Planner};
-use super::platform;
 use super::references::Found;
 use super::run;
 use super::scope::{self, Expander, Variables};
+use super::secret;
 use super::types::{
-    Base, CopyFrom, CopyStep, HistoryEntry, Operation, PlannedSource, PlannedStage, RunMount,
+    CopyFrom, CopyStep, HistoryEntry, Operation, PlannedSource, PlannedStage, RunMount,
     RunMountFrom, RunStep, Step, WorkdirStep,
 };
 use super::words;
 use crate::dockerfile::{
-    self, Argument, CopyInstruction, Instruction, Located, MountFlag, RunInstruction,
+    self, Argument, CopyInstruction, Instruction, Located, MountFlag, RunInstruction, SecurityFlag,
 };
 use crate::source::Span;
 
@@ -39,17 +39,17 @@ pub(super) enum Purpose {
 pub(super) struct Walked {
     /// In the plan's stages; `None`: it isn't there.
     pub(super) index: Option<usize>,
-    config: ContainerConfig,
-    author: Option<String>,
-    platform: Platform,
+    pub(super) config: ContainerConfig,
+    pub(super) author: Option<String>,
+    pub(super) platform: Platform,
     /// ENV and ARG.
-    variables: Variables,
+    pub(super) variables: Variables,
     /// ARGs in the order of their declaration.
-    arguments: Vec<(String, Option<String>)>,
+    pub(super) arguments: Vec<(String, Option<String>)>,
     /// WORKDIR was given in this file.
-    workdir_set: bool,
+    pub(super) workdir_set: bool,
     /// All variables of the base image are known.
-    complete: bool,
+    pub(super) complete: bool,
 }
 
 /// Names that mean something to BuildKit's tools and are never in the environment.
@@ -116,70 +116,6 @@ impl Planner<'_> {
             self.stages.push(planned);
         }
         Ok(walked)
-    }
-
-    /// Where a stage starts, what it inherits, and the named directory that it is filled with.
-    fn start(
-        &mut self,
-        number: usize,
-        purpose: Purpose,
-    ) -> Result<(Base, Walked, Option<String>), PlanError> {
-        let wanted = self.heads[number].platform.clone();
-        let mut state = Walked {
-            index: None,
-            config: ContainerConfig::default(),
-            author: None,
-            platform: wanted.unwrap_or_else(|| self.wanted.clone()),
-            variables: Variables::default(),
-            arguments: Vec::new(),
-            workdir_set: false,
-            complete: true,
-        };
-        let scouting_blind = purpose == Purpose::Scout(Lookup::No);
-        let found = match self.heads[number].base_stage {
-            None if scouting_blind && self.heads[number].image != "scratch" => None,
-            _ => match (self.base(number), purpose) {
-                (Ok(found), _) => Some(found),
-                (Err(error), Purpose::Build) => return Err(error),
-                (Err(_), Purpose::Scout(_)) => None,
-            },
-        };
-        Ok(match found {
-            None => {
-                state.complete = false;
-                (Base::Scratch, state, None)
-            }
-            Some(Found::Scratch) => {
-                state.config.working_dir = "/".to_owned();
-                (Base::Scratch, state, None)
-            }
-            Some(Found::Directory(name)) => {
-                state.config.working_dir = "/".to_owned();
-                (Base::Scratch, state, Some(name))
-            }
-            Some(Found::Image(image)) => {
-                state.config = image.config.config.clone();
-                state.author = image.config.author.clone();
-                if !image.config.architecture.is_empty() {
-                    let own = Platform::of(&image.config);
-                    state.platform = platform::parse(&platform::shown(&own)).unwrap_or(own);
-                }
-                (Base::Image(image), state, None)
-            }
-            Some(Found::Stage(stage)) => {
-                let walked = self.walked[stage].clone();
-                let walked = walked.map_or(state, |walked| Walked::clone(&walked));
-                let base = walked.index.map_or(Base::Scratch, Base::Stage);
-                (
-                    base,
-                    Walked {
-                        index: None,
-                        ..walked
-                    },
-                    None,
-                )
-            }
-        })
     }
 }
 
@@ -265,6 +201,8 @@ impl Walker<'_, '_> {
                 check::relative_workdir(&mut self.planner.findings, path, span);
                 self.state.workdir_set = true;
             }
+            Instruction::Env(pairs) => self.examine("ENV", pairs, span)?,
+            Instruction::Label(pairs) => self.examine("LABEL", pairs, span)?,
             Instruction::Maintainer(name) => self.state.author = Some(name.clone()),
             _ => {}
         }
@@ -322,6 +260,9 @@ impl Walker<'_, '_> {
                 Some(value) => format!("{name}={value}"),
                 None => name.clone(),
             });
+            if let Some(value) = &value {
+                self.examine("ARG", &[(name.clone(), value.clone())], span)?;
+            }
             if let Some(value) = &value
                 && !NOT_IN_ENVIRONMENT.contains(&name.as_str())
             {
@@ -334,6 +275,24 @@ impl Walker<'_, '_> {
             step: None,
         });
         Ok(())
+    }
+
+    /// Warns of secrets, or refuses them.
+    fn examine(
+        &mut self,
+        instruction: &str,
+        pairs: &[(String, String)],
+        span: Span,
+    ) -> Result<(), PlanError> {
+        let policy = self.planner.request.baked_secrets;
+        let values = pairs
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
+        let findings = &mut self.planner.findings;
+        secret::examine(findings, policy, instruction, values, span).map_err(|message| {
+            self.planner
+                .wrong(span, message, Some(secret::HINT.to_owned()))
+        })
     }
 
     fn default_of(&mut self, text: &str, span: Span) -> Result<String, PlanError> {
@@ -351,6 +310,11 @@ impl Walker<'_, '_> {
         origin: Origin,
     ) -> Result<(), PlanError> {
         let span = located.span;
+        if run.security == SecurityFlag::Insecure && !self.planner.request.allow_insecure {
+            let hint = "build with --allow security.insecure if this Dockerfile is to be trusted";
+            let message = "security.insecure is not allowed";
+            return Err(self.planner.wrong(span, message, Some(hint.to_owned())));
+        }
         let command = run::command(&self.state.config, run)
             .map_err(|message| self.planner.wrong(span, message, None))?;
         let (arguments, variables) = (&self.state.arguments, &self.state.variables);

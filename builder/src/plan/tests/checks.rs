@@ -1,4 +1,5 @@
 use super::*;
+use crate::request::BakedSecrets;
 
 /// (rule, line, message) of the planner's findings.
 fn found(text: &str, request: &BuildRequest, shelf: &Shelf) -> Vec<(&'static str, usize, String)> {
@@ -159,4 +160,49 @@ fn check_goes_through_all_stages_and_never_fails() {
         ]
     );
     assert!(rules("FROM $X").len() <= 2);
+}
+
+#[test]
+fn secrets_are_warned_of_or_refused_and_never_shown() {
+    let token = format!("ghp_{}", "a1B2".repeat(9));
+    let refuse = BuildRequest {
+        baked_secrets: BakedSecrets::Refuse,
+        ..build_args(&[("GIVEN", &token)])
+    };
+    for (body, rule, refused) in [
+        (
+            format!("ENV URL=https://{token}@host"),
+            Some("BakedSecret"),
+            true,
+        ),
+        (format!("LABEL l={token}"), Some("BakedSecret"), true),
+        ("ARG GIVEN".to_owned(), None, true),
+        (
+            "ENV PASSWORD=x".to_owned(),
+            Some("SecretsUsedInArgOrEnv"),
+            true,
+        ),
+        (
+            "ARG PASSWORD".to_owned(),
+            Some("SecretsUsedInArgOrEnv"),
+            false,
+        ),
+        ("ENV A=b".to_owned(), None, false),
+    ] {
+        let text = format!("FROM alpine\n{body}");
+        let found = found(&text, &BuildRequest::default(), &Shelf::new());
+        let rules: Vec<&str> = found.iter().map(|(rule, ..)| *rule).collect();
+        assert_eq!(rules, rule.into_iter().collect::<Vec<_>>(), "{body}");
+        assert!(!format!("{found:?}").contains(&token));
+        match planned_with(&text, &refuse, &Shelf::new()) {
+            Ok(_) => assert!(!refused, "{body}"),
+            Err(error) => {
+                assert!(
+                    refused && !error.to_string().contains(&token),
+                    "{body}: {error}"
+                );
+                assert_eq!(error.place().map(|place| place.span.first), Some(2));
+            }
+        }
+    }
 }

@@ -18,7 +18,13 @@ fn arguments() {
     ] {
         assert_eq!(run_of(body).argv, want, "{body}");
     }
-    let run = run_of("WORKDIR /w\nUSER u:g\nRUN --network=none --security=insecure a");
+    let text = "FROM alpine\nWORKDIR /w\nUSER u:g\nRUN --network=none --security=insecure a";
+    let request = BuildRequest {
+        allow_insecure: true,
+        ..BuildRequest::default()
+    };
+    let plan = planned_with(text, &request, &Shelf::new()).unwrap();
+    let run = only_run(&plan);
     assert_eq!(
         (run.cwd.as_path(), run.user.as_str()),
         ("/w".as_ref(), "u:g")
@@ -28,6 +34,16 @@ fn arguments() {
         (NetworkFlag::None, SecurityFlag::Insecure)
     );
     assert_eq!(run_of("RUN a").cwd, PathBuf::from("/"));
+}
+
+#[test]
+fn insecure_steps_must_be_allowed() {
+    let (message, line, hint) = refused("FROM alpine\nRUN --security=insecure a");
+    assert_eq!(
+        (message.as_str(), line),
+        ("security.insecure is not allowed", Some(2))
+    );
+    assert!(hint.contains("--allow security.insecure"), "{hint}");
 }
 
 #[test]

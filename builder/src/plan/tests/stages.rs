@@ -88,6 +88,12 @@ fn bad_references_are_errors_at_their_lines() {
             "a stage can't use its own files as a source",
         ),
         (
+            "FROM alpine\nCOPY --from=0 a b",
+            "circular dependency detected on stage: stage-0",
+            2,
+            "a stage can't use its own files as a source",
+        ),
+        (
             "FROM alpine AS x\nCOPY --from=y a b\nFROM alpine AS y\nFROM x",
             "cannot copy from stage \"y\", it needs to be defined before current stage \"x\"",
             2,
