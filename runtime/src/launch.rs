@@ -419,6 +419,21 @@ impl Launching {
         Ok(launched)
     }
 
+    /// Ends it before the program runs, once init has put everything up: the mount points that it made, as
+    /// [`Launched::made`] has them.
+    pub(crate) fn abandon(self) -> Vec<PathBuf> {
+        let mut made = Vec::new();
+        // Whatever else comes, it is about to be killed.
+        while let Ok(Some((word, _))) = self.channel.receive::<FromInit>() {
+            match word {
+                FromInit::Made(path) => made.push(path),
+                FromInit::Ready | FromInit::Failed(_) => break,
+                FromInit::Console | FromInit::Pid(_) | FromInit::Fuse => {}
+            }
+        }
+        made
+    }
+
     fn disarm(mut self) {
         self.pid = Pid::from_raw(0);
     }

@@ -28,11 +28,13 @@ use crate::request::BuildRequest;
 mod cancel;
 mod error;
 mod mounts;
+mod source;
 mod ssh;
 
 pub use cancel::Cancel;
 pub use error::RunError;
-pub use mounts::{ResolvedMount, Source};
+pub use mounts::ResolvedMount;
+pub use source::Source;
 
 /// The host name of every step, as with BuildKit.
 const HOST_NAME: &str = "buildkitsandbox";

@@ -11,6 +11,7 @@ use rctr_builder::plan::{RunNetwork, RunStep};
 use rctr_storage::explain::Explain;
 use rctr_storage::record::Ulimit;
 
+use crate::mounts::{bind, from};
 use crate::scene::{Scene, shell};
 
 pub(crate) fn exit_codes_and_output(scene: &Scene) {
@@ -129,6 +130,27 @@ pub(crate) fn networks(scene: &Scene) {
     };
     let ours = fs::read_to_string("/proc/net/dev").unwrap().lines().count();
     assert_eq!(scene.run(&host, Vec::new()).ok().trim(), ours.to_string());
+}
+
+pub(crate) fn without_a_helper_the_host_s_network_is_used(scene: &Scene) {
+    let tun = "/dev/net/tun";
+    let hide = |from: &str| {
+        let (none, bind) = (None::<&str>, nix::mount::MsFlags::MS_BIND);
+        nix::mount::mount(Some(from), tun, none, bind, none)
+    };
+    // In this process's mount namespace only. The helpers need it.
+    if hide("/dev/null").is_err() {
+        crate::say("skipped: there is no /dev/net/tun to hide");
+        return;
+    }
+    scene.request.borrow_mut().network = RunNetwork::Private;
+    let line = "cat /proc/net/dev | wc -l; grep -c . /etc/resolv.conf; touch /tmp/x /src/x";
+    let ran = scene.mounted(line, bind("", "/src", true), from(&[&scene.layer()]));
+    let ours = fs::read_to_string("/proc/net/dev").unwrap().lines().count();
+    assert!(ran.ok().starts_with(&format!("{ours}\n")), "{}", ran.out);
+    assert_eq!(ran.left(), ["tmp", "tmp/x"]);
+    let why = ran.result.unwrap().host_network.unwrap();
+    assert!(why.contains("cannot give the container a network"), "{why}");
 }
 
 pub(crate) fn hosts_and_limits(scene: &Scene) {

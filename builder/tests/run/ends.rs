@@ -1,11 +1,11 @@
 //! How steps end, and what they cost.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rctr_builder::engine::run::{Cancel, RunError};
-use rctr_builder::plan::RunNetwork;
+use rctr_builder::engine::run::{Cancel, ResolvedMount, RunError};
+use rctr_builder::plan::{RunMount, RunNetwork, Sharing};
 
 use crate::scene::{Scene, shell};
 
@@ -42,16 +42,34 @@ fn own_time(n: u32) -> String {
     format!("{}.{n}", 100_000 + std::process::id())
 }
 
+/// Each waits for the other, in a directory that both see.
 pub(crate) fn two_at_once(scene: &Scene) {
-    let began = Instant::now();
-    let top = scene.top.clone();
-    let other = std::thread::spawn(move || {
-        let scene = Scene::new(&top.join("other"));
-        scene.sh("sleep 0.5; echo two").ok().to_owned()
+    let meeting = scene.tree("meeting", &[]);
+    let meet = |scene: &Scene, own: &str, other: &str| {
+        let line = format!(
+            "touch /m/{own}; n=0; until test -e /m/{other}; do n=$((n+1)); test $n -lt 200 || exit 9; sleep 0.05; done"
+        );
+        let found = ResolvedMount::Cache {
+            path: meeting.clone(),
+            seed: None,
+        };
+        let mount = RunMount::Cache {
+            id: "m".to_owned(),
+            target: PathBuf::from("/m"),
+            read_only: false,
+            sharing: Sharing::Shared,
+            from: None,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+        };
+        scene.mounted(&line, mount, found).ok();
+    };
+    let top = scene.top.join("other");
+    std::thread::scope(|scope| {
+        scope.spawn(|| meet(&Scene::new(&top), "one", "two"));
+        meet(scene, "two", "one");
     });
-    assert_eq!(scene.sh("sleep 0.5; echo one").ok(), "one\n");
-    assert_eq!(other.join().unwrap(), "two\n");
-    assert!(began.elapsed() < Duration::from_millis(950));
 }
 
 pub(crate) fn cancel_ends_it_at_once(scene: &Scene) {

@@ -41,12 +41,21 @@ const TESTS: &[Test] = &[
     ("failures_say_why", basics::failures_say_why),
     ("the_sandbox_is_run_s", basics::the_sandbox_is_run_s),
     ("networks", basics::networks),
+    (
+        "without_a_helper_the_host_s_network_is_used",
+        basics::without_a_helper_the_host_s_network_is_used,
+    ),
     ("hosts_and_limits", basics::hosts_and_limits),
     (
         "the_layer_has_only_changes",
         basics::the_layer_has_only_changes,
     ),
     ("bind_mounts", mounts::bind_mounts),
+    (
+        "ignored_files_are_not_mounted",
+        mounts::ignored_files_are_not_mounted,
+    ),
+    ("other_drivers", mounts::other_drivers),
     ("cache_mounts", mounts::cache_mounts),
     ("tmpfs_mounts", mounts::tmpfs_mounts),
     ("secrets_leave_nothing", mounts::secrets_leave_nothing),

@@ -7,13 +7,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use rctr_builder::context::Context;
 use rctr_builder::engine::run::{ResolvedMount, Source};
 use rctr_builder::plan::{HeredocFile, RunMount, RunMountFrom, RunStep, Sharing};
 use rctr_builder::request::SecretSource;
+use rctr_runtime::plan::Driver;
 
 use crate::scene::{Scene, shell, walk};
 
-fn bind(source: &str, target: &str, writable: bool) -> RunMount {
+pub(crate) fn bind(source: &str, target: &str, writable: bool) -> RunMount {
     RunMount::Bind {
         from: RunMountFrom::Context,
         source: source.to_owned(),
@@ -22,7 +24,7 @@ fn bind(source: &str, target: &str, writable: bool) -> RunMount {
     }
 }
 
-fn from(layers: &[&Path]) -> ResolvedMount {
+pub(crate) fn from(layers: &[&Path]) -> ResolvedMount {
     ResolvedMount::Bind(Source {
         layers: layers.iter().map(|layer| (*layer).to_owned()).collect(),
         shown: "the test".to_owned(),
@@ -85,6 +87,73 @@ pub(crate) fn bind_mounts(scene: &Scene) {
     assert_eq!(ran.ok(), "x\n");
     let ran = scene.mounted("ls /s", bind("", "/s", false), from(&[]));
     assert_eq!(ran.ok(), "");
+}
+
+pub(crate) fn ignored_files_are_not_mounted(scene: &Scene) {
+    let files = [
+        ("a/keep", "1"),
+        ("a/log", "2"),
+        ("b/deep/keep", "3"),
+        ("b/deep/x", "4"),
+        ("b/other/x", "5"),
+        ("c/x", "6"),
+        (".dockerignore", "**/log\nb\n!b/deep/keep\nc\n"),
+    ];
+    let root = scene.tree("ignoring", &files);
+    fs::set_permissions(root.join("a"), fs::Permissions::from_mode(0o750)).unwrap();
+    let context = Context::directory(&root, &scene.store).unwrap();
+    let place = scene.store.temp_path("mask").unwrap();
+    let source = Source::context(&context, "the build context", &place).unwrap();
+    assert_eq!(source.layers.len(), 2);
+    let find = "cd /s && find . -mindepth 1 | sort; cat b/deep/keep; stat -c ' %a' a; touch b/x";
+    let ran = scene.mounted(
+        find,
+        bind("", "/s", true),
+        ResolvedMount::Bind(source.clone()),
+    );
+    let want = "./.dockerignore\n./a\n./a/keep\n./b\n./b/deep\n./b/deep/keep\n3 750\n";
+    assert_eq!(ran.ok(), want, "{}", ran.err);
+    let ran = scene.mounted(
+        "cat /s",
+        bind("c/x", "/s", false),
+        ResolvedMount::Bind(source),
+    );
+    let error = ran.result.unwrap_err().to_string();
+    assert!(error.contains("(/c/x of the build context)"), "{error}");
+    // Without anything to hide, it is the directory itself.
+    fs::write(root.join(".dockerignore"), "none\n").unwrap();
+    let context = Context::directory(&root, &scene.store).unwrap();
+    let place = scene.store.temp_path("mask").unwrap();
+    assert_eq!(
+        Source::context(&context, "", &place).unwrap().layers,
+        [root]
+    );
+}
+
+/// Hosts without overlay.
+pub(crate) fn other_drivers(scene: &Scene) {
+    let context = scene.tree("plain", &[("f", "1")]);
+    let top = scene.tree("over", &[("g", "2")]);
+    let found = || from(&[&top, &context]);
+    for driver in [Driver::Copy, Driver::FuseOverlayfs] {
+        if driver == Driver::FuseOverlayfs && !Path::new("/usr/bin/fuse-overlayfs").exists() {
+            crate::say("skipped: fuse-overlayfs is missing");
+            continue;
+        }
+        scene.driver.set(driver);
+        let line = "cat /s/f /s/g && echo x >/s/f && cat /s/f && rm /etc/passwd && touch /tmp/x";
+        let ran = scene.mounted(line, bind("", "/s", true), found());
+        assert_eq!(ran.ok(), "12x\n", "{driver:?}");
+        assert_eq!(
+            ran.left(),
+            ["etc", "etc/passwd", "tmp", "tmp/x"],
+            "{driver:?}"
+        );
+        assert_eq!(fs::read(context.join("f")).unwrap(), b"1");
+        let ran = scene.mounted("echo x >/s/f", bind("", "/s", false), found());
+        assert_eq!(ran.code(), 1, "{driver:?}");
+        assert_eq!(scene.sh("true").left(), [""; 0], "{driver:?}");
+    }
 }
 
 pub(crate) fn cache_mounts(scene: &Scene) {

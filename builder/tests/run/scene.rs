@@ -1,6 +1,6 @@
 //! A store with one layer (busybox), and steps on it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ use rctr_builder::request::BuildRequest;
 use rctr_runtime::plan::Driver;
 use rctr_storage::Store;
 
-const APPLETS: [&str; 28] = [
+const APPLETS: [&str; 30] = [
     "sh", "cat", "sleep", "true", "false", "echo", "yes", "head", "seq", "wc", "test", "printf",
     "ls", "id", "touch", "mkdir", "rm", "stat", "hostname", "ip", "grep", "mount", "setsid",
-    "kill", "su", "nc", "df", "chmod",
+    "kill", "su", "nc", "df", "chmod", "find", "sort",
 ];
 
 /// This executable with other words.
@@ -32,6 +32,7 @@ pub(crate) struct Scene {
     pub(crate) store: Store,
     pub(crate) request: RefCell<BuildRequest>,
     pub(crate) cancel: Cancel,
+    pub(crate) driver: Cell<Driver>,
 }
 
 /// How a step went.
@@ -88,6 +89,7 @@ impl Scene {
             store,
             request: RefCell::default(),
             cancel: Cancel::new().unwrap(),
+            driver: Cell::new(Driver::Overlay),
         };
         scene.request.borrow_mut().network = RunNetwork::None;
         let root = scene.layer();
@@ -171,7 +173,7 @@ impl Scene {
         let order = RunOrder {
             step,
             lowers: vec![self.layer()],
-            driver: Driver::Overlay,
+            driver: self.driver.get(),
             directory: self.store.temp_path("run").unwrap(),
             request: &request,
             mounts,

@@ -65,12 +65,15 @@ fn open(tree: &Tree, scratch: Option<&Path>) -> Step<OwnedFd> {
         }
         (layers, Some(scratch)) => {
             let (upper, work) = (scratch.join("upper"), scratch.join("work"));
-            fs::create_dir(&upper).at("make", upper.to_string_lossy())?;
-            fs::create_dir(&work).at("make", work.to_string_lossy())?;
+            for dir in [&upper, &work] {
+                // There already when the step is started once more with another network.
+                fs::create_dir_all(dir).at("make", dir.to_string_lossy())?;
+            }
             let writable = Writable {
                 upper: &upper,
                 work: &work,
-                volatile: true,
+                // Such a mount can't be mounted a second time.
+                volatile: false,
             };
             mount_layers(layers, Some(&writable), &tree.place).at(step, &tree.shown)?;
             &tree.place

@@ -99,10 +99,19 @@ struct Program {
     network: NetworkHandle,
 }
 
+/// A step that can be started once more.
+struct NoNetwork {
+    why: String,
+    /// If there must be a private one.
+    failure: StartFailure,
+    /// Mount points that were made in vain.
+    made: Vec<PathBuf>,
+}
+
 /// Why it doesn't.
 enum Refused {
-    /// There is no private network here: why, and the failure that it is if there must be one.
-    Network(String, StartFailure),
+    /// There is no private network here.
+    Network(NoNetwork),
     Else(StartFailure),
 }
 
@@ -114,18 +123,21 @@ fn run(
 ) -> Result<Ended, StartFailure> {
     let attempt = |network: &NetworkPlan| attempt(order, network, out, err);
     let program = match attempt(&order.network) {
-        Err(Refused::Network(why, _)) if order.without_helper == WithoutHelper::UseHost => {
-            control.tell(&Report::HostNetwork(why));
+        Err(Refused::Network(refused)) if order.without_helper == WithoutHelper::UseHost => {
+            control.tell(&Report::HostNetwork(refused.why));
             let network = NetworkPlan {
                 mode: Mode::Host,
                 ..order.network.clone()
             };
-            attempt(&network)
+            attempt(&network).map(|mut program| {
+                program.launched.made.splice(0..0, refused.made);
+                program
+            })
         }
         other => other,
     };
     let program = program.map_err(|refused| match refused {
-        Refused::Network(_, failure) | Refused::Else(failure) => failure,
+        Refused::Network(NoNetwork { failure, .. }) | Refused::Else(failure) => failure,
     })?;
     Ok(program.wait(control))
 }
@@ -137,7 +149,7 @@ fn attempt(
     out: &OwnedFd,
     err: &OwnedFd,
 ) -> Result<Program, Refused> {
-    let prepared = net::prepare(network, &Vec::new).map_err(|e| no_network(&e))?;
+    let prepared = net::prepare(network, &Vec::new).map_err(|e| no_network(&e, Vec::new()))?;
     let files = [
         ("/etc/hosts", prepared.hosts()),
         ("/etc/resolv.conf", prepared.resolv_conf()),
@@ -173,15 +185,16 @@ fn attempt(
             Err(error) => not_launched(error),
             Ok(_) => not_launched(launch::LaunchError::Died),
         }),
-        Err(error) => Err(no_network(&error)),
+        Err(error) => Err(no_network(&error, launching.abandon())),
     }
 }
 
-fn no_network(error: &NetError) -> Refused {
+fn no_network(error: &NetError, made: Vec<PathBuf>) -> Refused {
     let failure = StartFailure::new(error, 125);
     match error {
         NetError::NoHelper { .. } | NetError::Helper { .. } | NetError::Start { .. } => {
-            Refused::Network(error.to_string(), failure)
+            let why = error.to_string();
+            Refused::Network(NoNetwork { why, failure, made })
         }
         _ => Refused::Else(failure),
     }

@@ -27,6 +27,7 @@ mod add;
 mod channel;
 pub mod diff;
 pub mod flat;
+pub mod mask;
 pub mod mount_points;
 pub(crate) mod overlay;
 mod stack;

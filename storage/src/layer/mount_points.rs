@@ -16,6 +16,9 @@ use super::{LayerError, overlay};
 use crate::sys;
 use crate::tree::{self, TreeError, beneath};
 
+/// What fuse-overlayfs has in every directory that it makes.
+const FUSE_OPAQUE: [&str; 2] = [".wh..opq", ".wh..wh..opq"];
+
 /// Removes the mount points `made` (absolute, without links in their directories; in the order in which they were made)
 /// from `upper` where they are still empty files and directories. A directory above them that is in `upper` for no other
 /// reason goes, too: one with nothing in it that is as the layers below (`lowers`, top first) have it. Needs ids.
@@ -34,6 +37,10 @@ pub fn remove(upper: &Path, lowers: &[PathBuf], made: &[PathBuf]) -> Result<(), 
     let mut parents = Vec::new();
     for path in made.iter().rev() {
         let path = path.strip_prefix("/").unwrap_or(path);
+        for mark in FUSE_OPAQUE {
+            // Removed if it is there; what can't be leaves the directory there.
+            let _ = remove_one(&root, &path.join(mark));
+        }
         let removed = remove_one(&root, path);
         if removed
             .map_err(TreeError::io("remove", path.as_os_str().as_bytes()))
@@ -82,6 +89,9 @@ fn remove_one(root: &OwnedFd, path: &Path) -> Result<bool, Errno> {
     let flag = match overlay::kind(&stat) {
         SFlag::S_IFDIR => UnlinkatFlags::RemoveDir,
         SFlag::S_IFREG if stat.st_size == 0 => UnlinkatFlags::NoRemoveDir,
+        _ if overlay::is_whiteout_device(&stat) && FUSE_OPAQUE.iter().any(|mark| name == *mark) => {
+            UnlinkatFlags::NoRemoveDir
+        }
         _ => return Ok(false),
     };
     let before = fstat(&parent)?;

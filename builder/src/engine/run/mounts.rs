@@ -8,7 +8,7 @@ use rctr_storage::Store;
 use rctr_storage::atomic::Durability;
 
 use super::ssh::{self, Forwarding};
-use super::{RunError, RunOrder, make};
+use super::{RunError, RunOrder, Source, make};
 use crate::plan::RunMount;
 use crate::request::SecretSource;
 
@@ -29,16 +29,6 @@ pub enum ResolvedMount {
     },
     /// Of all others: the request knows the rest.
     Plain,
-}
-
-/// Where the files of a mount come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
-    /// Directories, top first: those of a stage or image; that of a context, below [`super::mask`] if rules of its
-    /// `.dockerignore` exclude something. Empty: an empty directory.
-    pub layers: Vec<PathBuf>,
-    /// As messages name it: `the build context`, `stage builder`.
-    pub shown: String,
 }
 
 /// The mounts of a step.
