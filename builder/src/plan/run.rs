@@ -1,5 +1,6 @@
 //! RUN: what is executed, and how history tells it.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use rctr_storage::config::ContainerConfig;
@@ -87,10 +88,11 @@ pub(super) fn created_by(
     arguments: &[(String, Option<String>)],
     variables: &Variables,
 ) -> String {
+    let mut seen = HashSet::new();
     let mut shown: Vec<(&str, &str)> = Vec::new();
     for (name, value) in arguments {
         let value = variables.get(name).or(value.as_deref()).unwrap_or_default();
-        if !shown.iter().any(|(known, _)| known == name) {
+        if seen.insert(name) {
             shown.push((name, value));
         }
     }

@@ -1,7 +1,7 @@
 //! Variables: what the words of a Dockerfile see, and the ARGs before the first FROM.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::dockerfile::expand::{ExpandError, Scope};
 use crate::dockerfile::{Argument, Located};
@@ -10,29 +10,36 @@ use crate::request::BuildRequest;
 
 /// Names and values in the order of their first appearance.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Variables(Vec<(String, String)>);
+pub(super) struct Variables {
+    list: Vec<(String, String)>,
+    /// Where in the list.
+    places: HashMap<String, usize>,
+}
 
 impl Variables {
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        let found = self.0.iter().find(|(n, _)| n == name)?;
-        Some(&found.1)
+        let place = self.places.get(name)?;
+        Some(&self.list[*place].1)
     }
 
     pub(super) fn set(&mut self, name: &str, value: &str) {
-        match self.0.iter_mut().find(|(n, _)| n == name) {
-            Some(entry) => value.clone_into(&mut entry.1),
-            None => self.0.push((name.to_owned(), value.to_owned())),
+        match self.places.get(name) {
+            Some(place) => value.clone_into(&mut self.list[*place].1),
+            None => {
+                self.places.insert(name.to_owned(), self.list.len());
+                self.list.push((name.to_owned(), value.to_owned()));
+            }
         }
     }
 
     pub(super) fn names(&self) -> Vec<&str> {
-        self.0.iter().map(|(name, _)| name.as_str()).collect()
+        self.list.iter().map(|(name, _)| name.as_str()).collect()
     }
 
     /// `NAME=value`.
     pub(super) fn entries(&self) -> Vec<String> {
         let entry = |(name, value): &(String, String)| format!("{name}={value}");
-        self.0.iter().map(entry).collect()
+        self.list.iter().map(entry).collect()
     }
 }
 
