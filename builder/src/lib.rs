@@ -14,6 +14,7 @@ pub mod dockerfile;
 pub mod engine;
 pub mod event;
 pub mod fetch;
+pub mod git;
 pub mod plan;
 pub mod request;
 pub mod source;

@@ -8,6 +8,8 @@ use rctr_storage::store::StoreError;
 use rctr_storage::tree::TreeError;
 
 use super::IgnoreError;
+use crate::fetch::FetchError;
+use crate::git::GitError;
 
 /// Why a context, its Dockerfile or its ignore file can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -63,15 +65,20 @@ pub enum ContextError {
     /// Standard input was asked for both.
     #[error("standard input can't be both the context and the Dockerfile")]
     BothStdin,
-    /// Standard input failed.
-    #[error("cannot read the context from standard input")]
-    Stdin {
+    /// A stream failed.
+    #[error("cannot read the context from {name}")]
+    Stream {
+        /// `standard input`, or a URL.
+        name: String,
         /// The reason.
         source: io::Error,
     },
-    /// Standard input has nothing.
-    #[error("standard input is empty: want a tar, or a Dockerfile")]
-    EmptyStdin,
+    /// Nothing came.
+    #[error("the context from {name} is empty: want a tar, or a Dockerfile")]
+    Empty {
+        /// `standard input`, or a URL.
+        name: String,
+    },
     /// An ignore file has a bad line.
     #[error("cannot use {file}")]
     Ignore {
@@ -88,13 +95,41 @@ pub enum ContextError {
         /// The reason.
         source: io::Error,
     },
+    /// Neither a tar nor text.
+    #[error("the context from {name} is {what}: want a tar")]
+    NotATar {
+        /// `standard input`, or a URL.
+        name: String,
+        /// `a Dockerfile`.
+        what: &'static str,
+    },
     /// A tar can't be unpacked.
-    #[error("cannot unpack the context {name}")]
+    #[error("cannot unpack the context from {name}")]
     Archive {
-        /// `from standard input`, or a URL.
+        /// `standard input`, or a URL.
         name: String,
         /// The reason.
         source: TreeError,
+    },
+    /// A repository can't be had.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// Not a URL of git.
+    #[error("{text:?} is no git repository's URL")]
+    GitUrl {
+        /// As given.
+        text: String,
+    },
+    /// A URL can't be had.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The store's `tmp/` can't be written to.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// Where.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
     },
     /// The store said no.
     #[error(transparent)]
@@ -126,14 +161,23 @@ impl Explain for ContextError {
             Self::NotAFile { .. } => "name a file with -f FILE".to_owned(),
             Self::TooLarge { .. } => "is it a Dockerfile at all?".to_owned(),
             Self::BothStdin => "give the context as a directory or a URL".to_owned(),
-            Self::EmptyStdin => "pipe something into it: tar -c . | rctr build -".to_owned(),
+            Self::Empty { .. } => "as in `tar -c . | rctr build -`".to_owned(),
             Self::Ignore { .. } => "write \\[ for the character [, and ! before a pattern".to_owned(),
             Self::IgnoreFile { .. } => {
                 "make it a readable file, or remove it: files that it should leave out might get into the image".to_owned()
             }
             Self::Archive { source, .. } => return source.hint(),
             Self::Store(error) => return error.hint(),
-            Self::Dockerfile { .. } | Self::Unreadable { .. } | Self::Stdin { .. } => return None,
+            Self::Git(error) => return error.hint(),
+            Self::Fetch(error) => return error.hint(),
+            Self::NotATar { .. } => {
+                "pipe in a tar, plain or compressed by gzip, bzip2, xz or zstd, or a Dockerfile without -f".to_owned()
+            }
+            Self::GitUrl { .. } => "write https://HOST/REPOSITORY.git#REFERENCE:DIRECTORY".to_owned(),
+            Self::Dockerfile { .. }
+            | Self::Unreadable { .. }
+            | Self::Stream { .. }
+            | Self::Write { .. } => return None,
         })
     }
 }

@@ -9,6 +9,7 @@
 //!
 //! A context isn't trusted: what is read from it by name is looked up with its root as `/`, whatever its links say.
 
+mod archive;
 mod compiled;
 mod error;
 mod glob;
@@ -27,11 +28,36 @@ use std::path::{Path, PathBuf};
 
 use rctr_storage::Store;
 
+use crate::git::GitUrl;
+
 /// Where the context is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ContextSource {
     /// A directory.
     Directory(PathBuf),
+    /// `-`: a tar, or a Dockerfile without a context.
+    Stdin,
+    /// A repository, with `#REFERENCE:DIRECTORY` or without.
+    Git(String),
+    /// An http or https URL of a tar or of a Dockerfile.
+    Http(String),
+}
+
+impl ContextSource {
+    /// What the last argument of `build` means.
+    #[must_use]
+    pub fn of(argument: &str) -> Self {
+        let web = ["http://", "https://"].iter().any(|scheme| {
+            let start = argument.get(..scheme.len());
+            start.is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+        });
+        match argument {
+            "-" => Self::Stdin,
+            _ if GitUrl::parse(argument).is_some() => Self::Git(argument.to_owned()),
+            _ if web => Self::Http(argument.to_owned()),
+            _ => Self::Directory(argument.into()),
+        }
+    }
 }
 
 /// Where the Dockerfile is.
@@ -58,6 +84,10 @@ pub struct Context {
     pub name: String,
     /// Digests of its files.
     pub hashes: FileHashes,
+    /// Of a repository: the commit, in full.
+    pub commit: Option<String>,
+    /// What is deleted with it.
+    _temporary: Option<Temporary>,
 }
 
 impl Context {
@@ -74,6 +104,19 @@ impl Context {
             ignore,
             ignore_file,
             name: path.display().to_string(),
+            commit: None,
+            _temporary: None,
         })
+    }
+}
+
+/// A tree in the store's `tmp/`, deleted at the end.
+#[derive(Debug)]
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // What is left is deleted with the session.
+        let _ = rctr_storage::tree::remove_tree(&self.0);
     }
 }

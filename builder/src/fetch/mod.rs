@@ -10,6 +10,7 @@ mod tests;
 mod url;
 
 pub use error::FetchError;
+pub(crate) use url::shown as without_password;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};

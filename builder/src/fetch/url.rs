@@ -5,7 +5,7 @@ use ureq::http::Uri;
 use super::FetchError;
 
 /// Without a password: for messages.
-pub(super) fn shown(url: &str) -> String {
+pub(crate) fn shown(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return url.to_owned();
     };
