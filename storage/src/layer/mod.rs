@@ -28,6 +28,7 @@ mod channel;
 pub mod diff;
 pub mod flat;
 pub mod mask;
+pub mod merged;
 pub mod mount_points;
 pub(crate) mod overlay;
 mod stack;

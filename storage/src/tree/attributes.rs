@@ -31,7 +31,10 @@ fn is_content(name: &[u8]) -> bool {
 }
 
 /// Reads the attributes of a file or directory, sorted by name, into `entry`; a marked file becomes a device.
-pub(crate) fn read(fd: impl AsFd, entry: &mut Entry) -> io::Result<()> {
+///
+/// # Errors
+/// When they can't be read.
+pub fn read(fd: impl AsFd, entry: &mut Entry) -> io::Result<()> {
     let fd = fd.as_fd();
     let names = sys::flistxattr(fd)?;
     if names.is_empty() {
@@ -83,7 +86,10 @@ fn capability_as_root_sees_it(value: &mut Vec<u8>) {
 /// Sets the entry's attributes on a file or directory that was just made.
 ///
 /// Where the file system keeps none, they are lost, as with Docker.
-pub(crate) fn write(fd: impl AsFd, entry: &Entry) -> io::Result<()> {
+///
+/// # Errors
+/// When they can't be set.
+pub fn write(fd: impl AsFd, entry: &Entry) -> io::Result<()> {
     let fd = fd.as_fd();
     for (name, value) in &entry.xattrs {
         if !is_content(name) {
@@ -104,7 +110,10 @@ pub(crate) fn write(fd: impl AsFd, entry: &Entry) -> io::Result<()> {
 }
 
 /// Makes an empty regular file stand for the device that `entry` is.
-pub(crate) fn mark_device(fd: impl AsFd, entry: &Entry) -> io::Result<()> {
+///
+/// # Errors
+/// When the file system keeps no attributes.
+pub fn mark_device(fd: impl AsFd, entry: &Entry) -> io::Result<()> {
     let kind = match entry.kind {
         Kind::BlockDevice => 'b',
         _ => 'c',

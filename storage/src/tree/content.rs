@@ -23,8 +23,11 @@ const SPARSE_SAVING: u64 = 16 << 20;
 /// Content is copied in pieces of 256 KiB.
 const PIECE: usize = 256 << 10;
 
-/// Writes the content of the entry that `reader` stands at to an empty file.
-pub(crate) fn extract<R: BufRead>(
+/// Writes the content of the entry that `reader` stands at to an empty file, with holes where zeros are.
+///
+/// # Errors
+/// When the archive is broken, or the file can't be written (`failed` says what it was).
+pub fn extract<R: BufRead>(
     file: &File,
     entry: &Entry,
     reader: &mut Reader<R>,
@@ -160,7 +163,10 @@ pub(crate) fn archive(
 }
 
 /// Copies a file's content to an empty file: shared blocks where the file system can, else with its holes.
-pub(crate) fn copy(from: &File, to: &File, size: u64) -> io::Result<()> {
+///
+/// # Errors
+/// When one can't be read or the other written.
+pub fn copy(from: &File, to: &File, size: u64) -> io::Result<()> {
     if size == 0 || sys::clone_file(from, to).is_ok() {
         return Ok(());
     }

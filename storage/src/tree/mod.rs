@@ -8,7 +8,7 @@
 //! Device nodes can't be made in a user namespace. One is kept as an empty regular file with the extended attribute
 //! `user.rctr.device` = `c:MAJOR:MINOR` or `b:MAJOR:MINOR`, which becomes a device again in a tar ([`attributes`]).
 
-pub(crate) mod attributes;
+pub mod attributes;
 pub(crate) mod beneath;
 pub(crate) mod content;
 mod copy;
@@ -22,14 +22,14 @@ mod tests;
 mod unpack;
 pub(crate) mod walk;
 
+pub use content::{copy as copy_content, extract};
 pub(crate) use copy::{Copier, READ};
 pub use copy::{copy_up, size};
 pub use give::give;
 pub use look::{Found, look};
 pub(crate) use pack::Packer;
 pub use pack::{Follow, Mounts, PackOptions, pack};
-pub(crate) use remove::remove_at;
-pub use remove::remove_tree;
+pub use remove::{remove_at, remove_tree};
 pub use unpack::{UnpackOptions, unpack};
 
 use std::ffi::OsStr;
