@@ -10,6 +10,7 @@
 //! Dockerfile's lines.
 
 pub mod context;
+pub mod copy;
 pub mod dockerfile;
 pub mod engine;
 pub mod event;
