@@ -9,6 +9,8 @@ use super::glob::{self, Atom, BadPattern, Char, Class, SLASH, chars};
 /// A pattern.
 #[derive(Debug, Clone)]
 pub(super) struct Compiled {
+    /// The first and the last byte of what it matches, where there is but one: most paths fail by these.
+    edges: (Option<u8>, Option<u8>),
     kind: Kind,
     parts: Vec<Part>,
 }
@@ -62,11 +64,21 @@ impl Compiled {
         }
         let parts = to_parts(atoms);
         let kind = Kind::of(&parts, pattern);
-        Ok(Self { kind, parts })
+        let edges = kind.edges();
+        Ok(Self { edges, kind, parts })
     }
 
     /// Whether all of `path`, which has so many `slashes`, is matched.
+    #[inline]
     pub(super) fn matches(&self, path: &[u8], slashes: usize) -> bool {
+        let is =
+            |wanted: Option<u8>, have: Option<&u8>| wanted.is_none() || wanted == have.copied();
+        is(self.edges.1, path.last())
+            && is(self.edges.0, path.first())
+            && self.matches_whole(path, slashes)
+    }
+
+    fn matches_whole(&self, path: &[u8], slashes: usize) -> bool {
         match &self.kind {
             Kind::Exact(own) => path == own,
             Kind::Prefix(head) => path.starts_with(head),
@@ -145,6 +157,16 @@ impl Compiled {
 }
 
 impl Kind {
+    /// The first and the last byte of what it matches; `None`: several are possible.
+    fn edges(&self) -> (Option<u8>, Option<u8>) {
+        match self {
+            Self::Exact(own) => (own.first().copied(), own.last().copied()),
+            Self::Prefix(head) => (head.first().copied(), None),
+            Self::Suffix(tail) => (None, tail.last().copied()),
+            Self::General { head, tail, .. } => (head.first().copied(), tail.last().copied()),
+        }
+    }
+
     fn of(parts: &[Part], pattern: &[u8]) -> Self {
         let head = plain(parts);
         let tail = plain_end(parts);
