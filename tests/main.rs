@@ -4,6 +4,7 @@
 mod harness;
 
 mod bad_input;
+mod build;
 mod build_cache;
 mod commit;
 mod cp;

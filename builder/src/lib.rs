@@ -9,6 +9,7 @@
 //! The builder knows no terminal: what happens is told as [`event::Event`]s, what goes wrong as errors that carry the
 //! Dockerfile's lines.
 
+pub mod build;
 pub mod context;
 pub mod copy;
 pub mod dockerfile;
@@ -21,3 +22,4 @@ pub mod request;
 pub mod source;
 #[cfg(test)]
 mod testing;
+pub mod tracker;

@@ -103,16 +103,12 @@ fn usage(name: &str, error: &clap::Error) -> Failure {
 }
 
 /// Docker's commands that are missing here (looked up only when no verb has the name), and what to do instead.
-const NOT_YET: [(&str, &str); 17] = [
+const NOT_YET: [(&str, &str); 16] = [
     ("pull", "bring the image with `rctr load` or `rctr import`"),
     ("push", "hand the image on with `rctr save`"),
     ("login", "there are no registries"),
     ("logout", "there are no registries"),
     ("search", "there are no registries"),
-    (
-        "build",
-        "run the steps in a container, then `rctr commit` it",
-    ),
     ("compose", "start the containers one by one"),
     (
         "network",

@@ -17,6 +17,7 @@ mod moment;
 mod order;
 mod output;
 mod processes;
+mod progress;
 mod report;
 mod request;
 mod template;

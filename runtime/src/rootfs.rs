@@ -219,6 +219,26 @@ pub fn look_into_running(target: Known) -> Result<PathBuf, RootfsError> {
     )))
 }
 
+/// Puts layers over each other at `plan.merged`, for this process to look at: by overlay, or with the other drivers as a
+/// copy. The process is root of its user namespace, has a mount namespace of its own, and may have threads.
+///
+/// # Errors
+/// When a mount or the copying fails.
+pub fn look_at_layers(store: &Store, plan: &RootfsPlan) -> Result<(), RootfsError> {
+    let failed = |source| RootfsError::Mount {
+        path: plan.merged.clone(),
+        source,
+    };
+    if plan.driver != Driver::Overlay || plan.lowers.is_empty() {
+        store.flatten(&plan.lowers, &plan.merged, Durability::None)?;
+        return Ok(());
+    }
+    for part in [&plan.upper, &plan.work, &plan.merged] {
+        fs::create_dir_all(part).map_err(failed)?;
+    }
+    mount_overlay(plan).map_err(failed)
+}
+
 /// Moves this single-threaded process into a new user and mount namespace, mounts the tree of a container that isn't
 /// running, and tells where. `binds` are (host path, path inside) of its volumes. It ends with this process. `store` is
 /// the root of the store.

@@ -258,6 +258,28 @@ impl Store {
         self.list_image(&descriptor, &new.tags, &[], new.parent)
     }
 
+    /// Makes an image's documents without listing it: the next garbage collection takes them, once this store is dropped.
+    ///
+    /// # Errors
+    /// When something can't be written.
+    pub fn make_unlisted(&self, mut new: NewImage) -> Result<Image, ImageError> {
+        new.config.rootfs.diff_ids = new.layers.iter().map(|layer| layer.diff_id).collect();
+        let bytes = atomic::to_json(&self.path("blobs"), &new.config)?;
+        let id = self.put_document(&bytes)?;
+        let manifest = self.put_manifest(id, bytes.len() as u64, &new.layers)?;
+        Ok(Image {
+            id,
+            manifest,
+            config: new.config,
+            layers: new.layers,
+            tags: new.tags,
+            digests: Vec::new(),
+            size: 0,
+            parent: new.parent,
+            tagged: None,
+        })
+    }
+
     /// Writes the OCI manifest of an image whose config, of `size` bytes, is in the store.
     pub(crate) fn put_manifest(
         &self,

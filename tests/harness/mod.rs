@@ -21,6 +21,7 @@ mod wait;
 pub(crate) use account::{Account, find_program};
 pub(crate) use feature::{Feature, require};
 pub(crate) use invocation::Invocation;
+pub(crate) use invocation::Output;
 pub(crate) use leftovers::Process;
 pub(crate) use sandbox::{Sandbox, copy_program};
 pub(crate) use small_disk::{OverlayDisk, SmallDisk};

@@ -1,3 +1,290 @@
-//! Runs a plan.
+//! Runs a plan: each step from the cache or for real, independent stages at once.
+//!
+//! ```text
+//! follow_cache   one thread, no user namespace: follows every stage as far as the cache knows it. All there: done.
+//! enter        the user namespace (single-threaded until here)
+//! execute      one thread a stage; a step waits for the stages that it reads
+//!   step       key ─ cached? ─ lock of the key ─ cached by another build meanwhile? ─ run ─ upper directory becomes layer
+//! ```
+//!
+//! No lock but the step's own is held while it runs.
 
+mod board;
+mod error;
+mod explain;
+mod export;
+mod image;
+mod keep;
+mod key;
+mod perform;
+mod remotes;
 pub mod run;
+mod step;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rctr_runtime::plan::Driver;
+use rctr_storage::Store;
+use rctr_storage::digest::Digest;
+use rctr_storage::image::{Image, NewImage};
+use rctr_storage::layer::LayerBlob;
+
+use crate::context::Context;
+use crate::plan::{Base, Operation, Plan, PlannedStage};
+use crate::request::BuildRequest;
+use crate::tracker::{Tracker, Vertex};
+
+pub use error::{BuildError, Cause, Kept, StepFailure};
+pub use export::Files;
+pub use remotes::{RemoteError, Remotes};
+
+/// What a build has of the host.
+pub trait Host: Sync {
+    /// Moves this process, which has one thread, to where files of several owners can be made and mounts be put, and tells
+    /// how root file systems are put together there.
+    ///
+    /// # Errors
+    /// When this host gives no identity.
+    fn enter(&self) -> Result<Driver, Cause>;
+}
+
+/// All that a build works with.
+pub struct Engine<'a> {
+    /// Where layers and cache are.
+    pub store: &'a Store,
+    /// What is done.
+    pub plan: &'a Plan,
+    /// What was asked for.
+    pub request: &'a BuildRequest,
+    /// The build context.
+    pub context: &'a Context,
+    /// `--build-context NAME=DIRECTORY`.
+    pub named: &'a BTreeMap<String, Context>,
+    /// What ADD fetches.
+    pub remotes: Remotes<'a>,
+    /// Who hears of it.
+    pub tracker: &'a Tracker,
+    /// Ends it early.
+    pub cancel: &'a run::Cancel,
+    /// What builds of the same Dockerfile have in common, for `--explain`.
+    pub place: &'a str,
+    /// The host.
+    pub host: &'a dyn Host,
+}
+
+/// A step that is done.
+#[derive(Debug, Clone)]
+struct FinishedStep {
+    layer: LayerBlob,
+    /// RFC 3339: when it was run.
+    created: String,
+}
+
+/// A stage as far as it is done.
+#[derive(Debug, Clone)]
+struct Finished {
+    /// Of the last step.
+    key: Digest,
+    steps: Vec<FinishedStep>,
+    /// All of them, base first.
+    layers: Vec<LayerBlob>,
+}
+
+impl Finished {
+    fn push(&mut self, key: Digest, step: FinishedStep) {
+        self.key = key;
+        self.layers.push(step.layer.clone());
+        self.steps.push(step);
+    }
+}
+
+/// The stages' vertices: one a step.
+type Vertices = Vec<Vec<Vertex>>;
+
+/// A finished build.
+#[derive(Debug)]
+pub struct Built {
+    /// The target's layers, base first, in the store and pinned.
+    pub layers: Vec<LayerBlob>,
+    /// How root file systems are put together, if the process has entered the user namespace.
+    driver: Option<Driver>,
+    stages: Vec<Finished>,
+}
+
+impl Engine<'_> {
+    /// Makes the layers of the target.
+    ///
+    /// # Errors
+    /// The first thing that failed; everything that was finished before is in the cache.
+    pub fn build(&self) -> Result<Built, BuildError> {
+        let vertices = self.declare();
+        let partial = self.follow_cache(&vertices)?;
+        let complete = |(index, stage): (usize, &Option<Finished>)| {
+            stage
+                .as_ref()
+                .is_some_and(|s| s.steps.len() == self.plan.stages[index].steps.len())
+        };
+        let (driver, stages): (_, Vec<Finished>) = if partial.iter().enumerate().all(complete) {
+            (None, partial.into_iter().flatten().collect())
+        } else {
+            self.fail_on_miss()?;
+            let driver = self.host.enter().map_err(BuildError::Host)?;
+            (Some(driver), self.execute(driver, partial, &vertices)?)
+        };
+        let layers = stages
+            .last()
+            .map(|stage| stage.layers.clone())
+            .unwrap_or_default();
+        Ok(Built {
+            layers,
+            driver,
+            stages,
+        })
+    }
+
+    /// The finished target as an image, with the request's tags.
+    ///
+    /// # Errors
+    /// When the store can't be written.
+    pub fn create_image(&self, built: &Built) -> Result<Image, BuildError> {
+        let vertex = self.tracker.start("exporting to image");
+        let result = self.image(built, &vertex);
+        match &result {
+            Ok(_) => vertex.completed(),
+            Err(error) => vertex.failed(error.to_string()),
+        }
+        result
+    }
+
+    fn new_image(&self, built: &Built) -> NewImage {
+        NewImage {
+            config: image::config(self.plan, &built.stages),
+            layers: built.layers.clone(),
+            tags: self.request.tags.clone(),
+            parent: None,
+        }
+    }
+
+    fn image(&self, built: &Built, vertex: &Vertex) -> Result<Image, BuildError> {
+        let part = vertex.part("exporting layers");
+        let image = self.store.create_image(self.new_image(built))?;
+        part.completed(0);
+        vertex.note(format!("writing image {}", image.id));
+        for tag in &self.request.tags {
+            vertex.note(format!("naming to {tag}"));
+        }
+        Ok(image)
+    }
+
+    /// Tells of all that there is to do, in the order of the Dockerfile.
+    fn declare(&self) -> Vertices {
+        let stages = self.plan.stages.iter();
+        stages
+            .map(|stage| {
+                if matches!(stage.base, Base::Image(_)) {
+                    let name = numbered(stage, 1, &format!("FROM {}", stage.base_name));
+                    self.tracker.start(name).completed();
+                }
+                let names = (0..stage.steps.len()).map(|number| vertex_name(stage, number));
+                names.map(|name| self.tracker.vertex(name)).collect()
+            })
+            .collect()
+    }
+
+    /// Follows the stages as far as the cache goes. `None`: not even its base is there.
+    fn follow_cache(&self, vertices: &Vertices) -> Result<Vec<Option<Finished>>, BuildError> {
+        let mut stages: Vec<Option<Finished>> = Vec::new();
+        for (index, vertices) in vertices.iter().enumerate() {
+            let known = |stage: usize| {
+                let finished = stages.get(stage)?.as_ref()?;
+                (finished.steps.len() == self.plan.stages[stage].steps.len())
+                    .then(|| Arc::new(finished.clone()))
+            };
+            let stage = match self.foundation(index, &known) {
+                Some(base) => Some(self.cached_prefix(index, base, &known, vertices)?),
+                None => None,
+            };
+            stages.push(stage);
+        }
+        Ok(stages)
+    }
+
+    /// Where a stage starts, when that is there.
+    fn foundation(
+        &self,
+        stage: usize,
+        known: &dyn Fn(usize) -> Option<Arc<Finished>>,
+    ) -> Option<Finished> {
+        let (key, layers) = match &self.plan.stages[stage].base {
+            Base::Scratch => (key::scratch(), Vec::new()),
+            Base::Image(image) => (key::image(image), image.layers.clone()),
+            Base::Stage(below) => {
+                let below = known(*below)?;
+                (below.key, below.layers.clone())
+            }
+        };
+        Some(Finished {
+            key,
+            steps: Vec::new(),
+            layers,
+        })
+    }
+
+    /// Whether the cache may serve a stage's steps.
+    fn may_use_cache(&self, stage: usize) -> bool {
+        let filter = &self.request.no_cache_filter;
+        let name = self.plan.stages[stage].name.as_ref();
+        !self.request.no_cache && name.is_none_or(|name| !filter.contains(name))
+    }
+
+    fn fail_on_miss(&self) -> Result<(), BuildError> {
+        match self.request.fail_on_miss {
+            true => Err(BuildError::Missed),
+            false => Ok(()),
+        }
+    }
+}
+
+/// `[builder 2/3] RUN make`.
+fn vertex_name(stage: &PlannedStage, number: usize) -> String {
+    let from = usize::from(matches!(stage.base, Base::Image(_)));
+    numbered(stage, from + number + 1, &stage.steps[number].name)
+}
+
+fn numbered(stage: &PlannedStage, number: usize, what: &str) -> String {
+    let from = usize::from(matches!(stage.base, Base::Image(_)));
+    let total = from + stage.steps.len();
+    match stage.label.as_str() {
+        "" => format!("[{number}/{total}] {what}"),
+        label => format!("[{label} {number}/{total}] {what}"),
+    }
+}
+
+/// The stages that a step reads.
+fn needs(operation: &Operation) -> Vec<usize> {
+    use crate::plan::{CopyFrom, RunMount, RunMountFrom};
+    let of_mount = |from: &RunMountFrom| match from {
+        RunMountFrom::Stage(stage) => Some(*stage),
+        _ => None,
+    };
+    match operation {
+        Operation::Copy(copy) => match copy.from {
+            CopyFrom::Stage(stage) => vec![stage],
+            _ => Vec::new(),
+        },
+        Operation::Run(run) => run
+            .mounts
+            .iter()
+            .filter_map(|mount| match mount {
+                RunMount::Bind { from, .. } => of_mount(from),
+                RunMount::Cache {
+                    from: Some((from, _)),
+                    ..
+                } => of_mount(from),
+                _ => None,
+            })
+            .collect(),
+        Operation::Workdir(_) => Vec::new(),
+    }
+}

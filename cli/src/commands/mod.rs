@@ -4,6 +4,7 @@ use crate::command::Verb;
 use crate::report::Failure;
 
 mod attach;
+mod build;
 mod build_logs;
 mod builder;
 mod check;
@@ -37,11 +38,12 @@ mod tag;
 mod top;
 mod version;
 mod volume;
-mod words;
+pub(crate) mod words;
 
 /// All commands.
 pub(crate) const VERBS: &[Verb] = &[
     attach::VERB,
+    build::VERB,
     build_logs::HISTORY,
     build_logs::LOGS,
     builder::DU,

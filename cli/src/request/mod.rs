@@ -11,6 +11,7 @@ use rctr_storage::record::{HostConfig, LogConfig, MountRequest, RestartPolicy};
 use crate::report::{ENGINE, Failure};
 use rctr_runtime::signals;
 
+pub(crate) mod build;
 pub(crate) mod flags;
 mod health;
 mod isolation;

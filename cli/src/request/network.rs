@@ -86,7 +86,7 @@ fn network_of(name: &str) -> Result<Network, String> {
 }
 
 /// `name:ip`, `name=ip`, `name:[ip6]`, `name:host-gateway` to `name:ip`.
-fn parse_host(text: &str) -> Result<String, String> {
+pub(super) fn parse_host(text: &str) -> Result<String, String> {
     let invalid = || format!("bad format for add-host: {text:?}");
     let (name, address) = text
         .split_once('=')

@@ -19,7 +19,7 @@ mod save;
 
 pub use import::{ImportOptions, import};
 pub use load::{Loaded, load};
-pub use save::{Format, save};
+pub use save::{Format, save, save_image};
 
 use std::io::{self, BufRead, BufReader, Read};
 

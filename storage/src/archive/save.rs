@@ -46,6 +46,29 @@ pub fn save<N: AsRef<str>>(
     if chosen.is_empty() {
         return Err(ArchiveError::NoNames);
     }
+    write(store, &chosen, format, out)
+}
+
+/// Saves one image with all its tags; it needn't be listed.
+///
+/// # Errors
+/// When a part of it isn't there, or the archive can't be written.
+pub fn save_image(
+    store: &Store,
+    image: Image,
+    format: Format,
+    out: impl Write,
+) -> Result<(), ArchiveError> {
+    let tags = image.tags.iter().cloned().collect();
+    write(store, &[Chosen { image, tags }], format, out)
+}
+
+fn write(
+    store: &Store,
+    chosen: &[Chosen],
+    format: Format,
+    out: impl Write,
+) -> Result<(), ArchiveError> {
     let mut archive = Archive {
         store,
         tar: Writer::new(BufWriter::with_capacity(1 << 17, out)),
@@ -53,7 +76,7 @@ pub fn save<N: AsRef<str>>(
     archive.directory("blobs/")?;
     archive.directory("blobs/sha256/")?;
     let mut blobs = BTreeMap::new();
-    for Chosen { image, .. } in &chosen {
+    for Chosen { image, .. } in chosen {
         blobs.insert(image.manifest.digest, None);
         blobs.insert(image.id, None);
         blobs.extend(image.layers.iter().map(|l| (l.digest, Some(l.size))));
@@ -61,13 +84,13 @@ pub fn save<N: AsRef<str>>(
     for (digest, size) in &blobs {
         archive.blob(digest, *size)?;
     }
-    archive.document("index.json", &index(&chosen))?;
+    archive.document("index.json", &index(chosen))?;
     if format == Format::Docker {
-        archive.document("manifest.json", &docker_entries(&chosen))?;
+        archive.document("manifest.json", &docker_entries(chosen))?;
     }
     archive.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     if format == Format::Docker {
-        archive.document("repositories", &repositories(&chosen))?;
+        archive.document("repositories", &repositories(chosen))?;
     }
     let write = |source| ArchiveError::Write { source };
     archive.tar.finish().map_err(write)?.flush().map_err(write)

@@ -1,0 +1,308 @@
+//! A whole build: context, Dockerfile, plan, layers, result.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use rctr_storage::Store;
+use rctr_storage::archive::Format;
+use rctr_storage::cache::{BuildEntry, BuildLog, BuildResult, LogStream};
+use rctr_storage::image::{Image, ImageError};
+use rctr_storage::manifest::Platform;
+use rctr_storage::timestamp;
+
+use crate::context::{self, Context, ContextSource, DockerfileSource, Surroundings};
+use crate::dockerfile::{self, Dockerfile};
+use crate::engine::run::Cancel;
+use crate::engine::{BuildError, Engine, Files, Host, Remotes};
+use crate::event::{Event, Progress, Stream};
+use crate::plan::{self, ImageFailure, Images, Plan};
+use crate::request::{BuildRequest, NamedContext};
+use crate::source::Warning;
+use crate::tracker::Tracker;
+use crate::{fetch, git};
+
+/// All that a build needs.
+pub struct Job<'a> {
+    /// Where images and cache are.
+    pub store: &'a Store,
+    /// Where the context comes from.
+    pub context: ContextSource,
+    /// Where the Dockerfile is.
+    pub dockerfile: DockerfileSource,
+    /// What is asked for.
+    pub request: BuildRequest,
+    /// What the host gives.
+    pub host: &'a dyn Host,
+    /// The web.
+    pub web: &'a fetch::Client,
+    /// The program git.
+    pub git: &'a git::Settings,
+    /// Ends it early.
+    pub cancel: &'a Cancel,
+    /// Who hears of it.
+    pub progress: Arc<dyn Progress>,
+    /// What is made of the layers.
+    pub export: Export,
+}
+
+/// What is made of the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Export {
+    /// An image of the store.
+    Image,
+    /// Nothing: the build checks only.
+    Check,
+    /// Its files.
+    Files(Files),
+    /// An image in an archive at this path; the store's list of images stays as it was.
+    Archive(Format, PathBuf),
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Outcome {
+    /// `None`: none was asked for.
+    pub image: Option<Image>,
+    /// All findings of the build checks.
+    pub warnings: Vec<Warning>,
+    /// Of `builder logs`.
+    pub build_id: String,
+    /// Sentences about the command line.
+    pub notes: Vec<String>,
+}
+
+/// Hears everything, and writes what steps print to the build's log.
+struct Recorder {
+    shown: Arc<dyn Progress>,
+    log: Arc<OnceLock<BuildLog>>,
+}
+
+impl Progress for Recorder {
+    fn event(&self, event: Event) {
+        if let Some(log) = self.log.get() {
+            record(log, &event);
+        }
+        self.shown.event(event);
+    }
+}
+
+/// A full disk must not end the build: the log is a convenience.
+fn record(log: &BuildLog, event: &Event) {
+    let step = |id: &crate::event::VertexId| u32::try_from(id.0).unwrap_or(u32::MAX);
+    let _ = match event {
+        Event::Vertex { id, name } => log.write(step(id), LogStream::Step, name.as_bytes()),
+        Event::Cached { id, .. } => log.write(step(id), LogStream::Note, b"CACHED"),
+        Event::Completed {
+            id,
+            error: Some(error),
+            ..
+        } => log.write(
+            step(id),
+            LogStream::Note,
+            format!("ERROR: {error}").as_bytes(),
+        ),
+        Event::Log {
+            id, stream, bytes, ..
+        } => {
+            let stream = match stream {
+                Stream::Out => LogStream::Stdout,
+                Stream::Err => LogStream::Stderr,
+            };
+            log.write(step(id), stream, bytes)
+        }
+        _ => Ok(()),
+    };
+}
+
+/// Images of the store, each a vertex.
+struct StoreImages<'a> {
+    store: &'a Store,
+    tracker: &'a Tracker,
+}
+
+impl Images for StoreImages<'_> {
+    fn find(&self, name: &str, _platform: &Platform) -> Result<Image, ImageFailure> {
+        let vertex = self
+            .tracker
+            .start(format!("[internal] load metadata for {name}"));
+        match self.store.find_image(name) {
+            Ok(image) => {
+                vertex.completed();
+                Ok(image)
+            }
+            Err(error) => {
+                vertex.failed(error.to_string());
+                Err(match error {
+                    ImageError::NotFound { name } => ImageFailure {
+                        not_found: true,
+                        ..ImageFailure::new(NoBase { name })
+                    },
+                    other => other.into(),
+                })
+            }
+        }
+    }
+
+    fn layers(&self, image: &Image) -> Vec<PathBuf> {
+        self.store.snapshot(image)
+    }
+}
+
+/// A base image that isn't here.
+#[derive(Debug, thiserror::Error)]
+#[error("{name}: not found")]
+struct NoBase {
+    name: String,
+}
+
+impl rctr_storage::explain::Explain for NoBase {
+    fn hint(&self) -> Option<String> {
+        Some(
+            "bring the image with `rctr load` or `rctr import`; `rctr images` lists what is there"
+                .to_owned(),
+        )
+    }
+}
+
+impl Job<'_> {
+    /// Builds.
+    ///
+    /// # Errors
+    /// The first thing that failed. What was finished before is in the cache.
+    pub fn run(self) -> Result<Outcome, BuildError> {
+        let log = Arc::new(OnceLock::new());
+        let tracker = Tracker::new(Arc::new(Recorder {
+            shown: Arc::clone(&self.progress),
+            log: Arc::clone(&log),
+        }));
+        let (context, text, name) = self.open(&tracker)?;
+        let file = dockerfile::parse(&name, &text)?;
+        let entry = BuildEntry {
+            dockerfile: name.clone(),
+            context: context.name.clone(),
+            target: self.request.target.clone(),
+            tags: self.request.tags.iter().map(ToString::to_string).collect(),
+            started: timestamp::now(),
+            ..BuildEntry::default()
+        };
+        let build = self.store.build_log(entry)?;
+        let build_id = build.id();
+        let build = log.get_or_init(|| build);
+        let result = self.build(&tracker, &context, &file, &name);
+        let (how, image, error) = match &result {
+            Ok((image, _)) => (BuildResult::Completed, image.as_ref().map(|i| i.id), None),
+            Err(BuildError::Canceled) => (BuildResult::Canceled, None, None),
+            Err(error) => (BuildResult::Failed, None, Some(error.to_string())),
+        };
+        // The build's result is the news, not what could not be noted of it.
+        let _ = build.finish(how, image, error);
+        let (image, plan) = result?;
+        Ok(Outcome {
+            image,
+            notes: plan.notes,
+            warnings: plan.warnings,
+            build_id,
+        })
+    }
+
+    fn open(&self, tracker: &Tracker) -> Result<(Context, Vec<u8>, String), BuildError> {
+        let vertex = tracker.start("[internal] load build definition from Dockerfile");
+        let mut stdin = std::io::stdin().lock();
+        let fetching = match &self.context {
+            ContextSource::Git(url) | ContextSource::Http(url) => {
+                Some(vertex.part(format!("fetching {url}")))
+            }
+            ContextSource::Stdin => Some(vertex.part("transferring context")),
+            ContextSource::Directory(_) => None,
+        };
+        let mut bytes = 0;
+        let mut around = Surroundings {
+            stdin: &mut stdin,
+            web: self.web,
+            git: self.git,
+            progress: &mut |current, total| {
+                bytes = current;
+                if let Some(part) = &fetching {
+                    part.progress(current, total.unwrap_or(0));
+                }
+            },
+        };
+        let opened = context::open(&self.context, &self.dockerfile, self.store, &mut around);
+        match opened {
+            Ok((context, text, name)) => {
+                if let Some(part) = fetching {
+                    part.completed(bytes);
+                }
+                let part = vertex.part("transferring dockerfile");
+                part.completed(text.len() as u64);
+                vertex.completed();
+                Ok((context, text, name))
+            }
+            Err(error) => {
+                vertex.failed(error.to_string());
+                Err(error.into())
+            }
+        }
+    }
+
+    fn build(
+        &self,
+        tracker: &Tracker,
+        context: &Context,
+        file: &Dockerfile,
+        name: &str,
+    ) -> Result<(Option<Image>, Plan), BuildError> {
+        let images = StoreImages {
+            store: self.store,
+            tracker,
+        };
+        let plan = plan::plan(file, &self.request, &images)?;
+        for warning in &plan.warnings {
+            tracker.warning(warning.clone());
+        }
+        if self.export == Export::Check {
+            return Ok((None, plan));
+        }
+        let named = self.named()?;
+        let engine = Engine {
+            store: self.store,
+            plan: &plan,
+            request: &self.request,
+            context,
+            named: &named,
+            remotes: Remotes::new(self.web, self.git),
+            tracker,
+            cancel: self.cancel,
+            place: &format!("{}\0{name}", context.name),
+            host: self.host,
+        };
+        let built = engine.build();
+        // Also after a failure: what was read needn't be read again. What can't be kept is read again.
+        let _ = context.hashes.save();
+        let built = built?;
+        let image = match &self.export {
+            Export::Files(files) => {
+                engine.export(&built, files)?;
+                None
+            }
+            Export::Archive(format, path) => {
+                engine.export_archive(&built, *format, path)?;
+                None
+            }
+            Export::Image | Export::Check => Some(engine.create_image(&built)?),
+        };
+        Ok((image, plan))
+    }
+
+    /// The directories of `--build-context`.
+    fn named(&self) -> Result<BTreeMap<String, Context>, BuildError> {
+        let mut named = BTreeMap::new();
+        for (name, context) in &self.request.contexts {
+            if let NamedContext::Directory(path) = context {
+                named.insert(name.clone(), Context::directory(path, self.store)?);
+            }
+        }
+        Ok(named)
+    }
+}

@@ -1,0 +1,117 @@
+//! Where the threads of a build meet: which stages are done, and whether one has failed.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::{BuildError, Finished, run::Cancel};
+
+/// One for a build.
+pub(super) struct Board<'a> {
+    state: Mutex<State>,
+    changed: Condvar,
+    cancel: &'a Cancel,
+    /// Steps that may run at once.
+    jobs: usize,
+}
+
+struct State {
+    stages: Vec<Option<Arc<Finished>>>,
+    /// The first one.
+    failure: Option<BuildError>,
+    running: usize,
+}
+
+/// The right to run a step.
+pub(super) struct Turn<'a>(&'a Board<'a>);
+
+impl<'a> Board<'a> {
+    /// `jobs` 0: no limit.
+    pub(super) fn new(stages: usize, jobs: usize, cancel: &'a Cancel) -> Self {
+        Self {
+            state: Mutex::new(State {
+                stages: vec![None; stages],
+                failure: None,
+                running: 0,
+            }),
+            changed: Condvar::new(),
+            cancel,
+            jobs: if jobs == 0 { usize::MAX } else { jobs },
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a stage. `Err`: the build is over.
+    pub(super) fn wait_for(&self, stage: usize) -> Result<Arc<Finished>, BuildError> {
+        let mut state = self.lock();
+        loop {
+            if state.failure.is_some() {
+                return Err(BuildError::Canceled);
+            }
+            if let Some(finished) = &state.stages[stage] {
+                return Ok(Arc::clone(finished));
+            }
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits until one more step may run.
+    pub(super) fn turn(&'a self) -> Result<Turn<'a>, BuildError> {
+        let mut state = self.lock();
+        loop {
+            if state.failure.is_some() {
+                return Err(BuildError::Canceled);
+            }
+            if state.running < self.jobs {
+                state.running += 1;
+                return Ok(Turn(self));
+            }
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// A stage is done, or the build with it.
+    pub(super) fn ended(&self, stage: usize, result: Result<Finished, BuildError>) {
+        let mut state = self.lock();
+        match result {
+            Ok(finished) => state.stages[stage] = Some(Arc::new(finished)),
+            Err(error) => {
+                // What fails because of the first failure is no news.
+                state.failure.get_or_insert(error);
+                self.cancel.cancel();
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    /// All stages, or the first failure.
+    pub(super) fn outcome(self) -> Result<Vec<Finished>, BuildError> {
+        let state = self
+            .state
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        match state.failure {
+            Some(error) => Err(error),
+            None => Ok(state
+                .stages
+                .into_iter()
+                .flatten()
+                .map(Arc::unwrap_or_clone)
+                .collect()),
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.lock().running -= 1;
+        self.0.changed.notify_all();
+    }
+}

@@ -1,0 +1,349 @@
+//! `rctr build`.
+
+use std::fmt;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::ArgMatches;
+use nix::sys::signal::{SigSet, Signal};
+use rctr_builder::build::{Export, Job, Outcome};
+use rctr_builder::context::{ContextSource, DockerfileSource};
+use rctr_builder::engine::run::Cancel;
+use rctr_builder::engine::{BuildError, Cause, Host, Kept};
+use rctr_builder::source::Warning;
+use rctr_builder::{fetch, git};
+use rctr_runtime::identity::{self, Mounts};
+use rctr_runtime::plan::Driver;
+use rctr_storage::Store;
+use rctr_storage::explain::Explain;
+use rctr_storage::image::Image;
+use serde_json::json;
+
+use super::create::io_failure;
+use super::words;
+use crate::command::Verb;
+use crate::context::Context;
+use crate::output;
+use crate::progress::trace::Trace;
+use crate::progress::{Display, Style};
+use crate::report::{ENGINE, Failure};
+use crate::request::build as request;
+
+/// `build`.
+pub(crate) const VERB: Verb = Verb {
+    names: &[
+        "build",
+        "image build",
+        "builder build",
+        "buildx build",
+        "buildx b",
+    ],
+    about: "Build an image from a Dockerfile",
+    args: request::args,
+    run,
+};
+
+/// This process as the host of a build.
+struct Here<'a> {
+    context: &'a Context,
+    display: &'a Display,
+    cancel: &'a Arc<Cancel>,
+}
+
+impl Host for Here<'_> {
+    fn enter(&self) -> Result<Driver, Cause> {
+        let enter = || -> Result<Driver, Failure> {
+            let driver = self.context.driver()?;
+            identity::enter(&self.context.identity()?, Mounts::Private)?;
+            Ok(driver)
+        };
+        let driver = enter().map_err(|failure| -> Cause { Box::new(Refused(failure)) })?;
+        // Until here this process had to have one thread.
+        end_by_signal(self.cancel);
+        self.display.entered();
+        Ok(driver)
+    }
+}
+
+/// Why the host allows no containers.
+#[derive(Debug)]
+struct Refused(Failure);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)?;
+        self.0
+            .causes
+            .iter()
+            .try_for_each(|cause| write!(f, ": {cause}"))
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl Explain for Refused {
+    fn hint(&self) -> Option<String> {
+        self.0.hint.clone()
+    }
+}
+
+/// Ctrl-C ends the steps under way; the second one ends us, too.
+fn end_by_signal(cancel: &Arc<Cancel>) {
+    let mut set = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        set.add(signal);
+    }
+    // Threads that are made later inherit it.
+    if set.thread_block().is_err() {
+        return;
+    }
+    let cancel = Arc::clone(cancel);
+    std::thread::spawn(move || {
+        for signals in 0.. {
+            let Ok(signal) = set.wait() else { return };
+            cancel.cancel();
+            if signals > 0 {
+                let mut one = SigSet::empty();
+                one.add(signal);
+                // The default is that it ends the process.
+                let _ = one.thread_unblock();
+                let _ = nix::sys::signal::raise(signal);
+            }
+        }
+    });
+}
+
+fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
+    let build_request = request::parse(matches)?;
+    for note in request::without_effect(matches) {
+        output::note(note);
+    }
+    let quiet = words::is_on(matches, "quiet");
+    let style = match words::text(matches, "progress") {
+        _ if quiet => Style::Quiet,
+        word => Style::parse(word.unwrap_or("auto"))?,
+    };
+    let store = Store::open(&context.root)?;
+    let display = Display::new(style);
+    let cancel = Cancel::new().map_err(|error| io_failure("cannot make a descriptor", &error))?;
+    let cancel = Arc::new(cancel);
+    let shell = match words::text(matches, "on-error") {
+        None | Some("fail") => false,
+        Some("shell") => true,
+        Some(other) => return Err(words::bad("on-error", other, "want shell or fail")),
+    };
+    let trace = words::text(matches, "trace").map(|_| Trace::new(display.progress()));
+    let job = Job {
+        store: &store,
+        context: source(words::text(matches, "context").unwrap_or_default()),
+        dockerfile: dockerfile(words::text(matches, "file")),
+        request: build_request,
+        host: &Here {
+            context,
+            display: &display,
+            cancel: &cancel,
+        },
+        web: &fetch::Client::new(web()),
+        git: &git(),
+        cancel: &cancel,
+        progress: match &trace {
+            Some(trace) => trace.clone(),
+            None => display.progress(),
+        },
+        export: export(matches)?,
+    };
+    let result = job.run();
+    display.finish();
+    if let (Some(trace), Some(path)) = (&trace, words::text(matches, "trace")) {
+        std::fs::write(path, trace.page("rctr build"))
+            .map_err(|error| io_failure(format!("cannot write {path}"), &error))?;
+    }
+    match result {
+        Ok(outcome) => {
+            report(&outcome, style);
+            if let Some(image) = &outcome.image {
+                written(matches, image)?;
+                if quiet {
+                    output::line(image.id);
+                }
+            }
+            Ok(0)
+        }
+        Err(error) => {
+            explain(&error, style);
+            if let (BuildError::Step(step), true) = (&error, shell) {
+                open_shell(step.kept.as_ref());
+            }
+            Err(failure(error))
+        }
+    }
+}
+
+/// How the web is reached.
+fn web() -> fetch::Settings {
+    let found = |names: [&str; 2]| {
+        let values = names.iter().filter_map(|name| std::env::var(name).ok());
+        values.into_iter().find(|value| !value.is_empty())
+    };
+    fetch::Settings {
+        http_proxy: found(["http_proxy", "HTTP_PROXY"]),
+        https_proxy: found(["https_proxy", "HTTPS_PROXY"]),
+        no_proxy: found(["no_proxy", "NO_PROXY"]).unwrap_or_default(),
+        ..fetch::Settings::default()
+    }
+}
+
+/// git with the caller's environment, but for what would make it look elsewhere.
+fn git() -> git::Settings {
+    let env = std::env::vars_os().filter(|(name, _)| !name.as_encoded_bytes().starts_with(b"GIT_"));
+    git::Settings {
+        program: PathBuf::from("git"),
+        env: env.collect(),
+    }
+}
+
+/// What PATH|URL|- means.
+fn source(word: &str) -> ContextSource {
+    ContextSource::of(word)
+}
+
+fn dockerfile(word: Option<&str>) -> DockerfileSource {
+    match word {
+        None | Some("") => DockerfileSource::InContext("Dockerfile".to_owned()),
+        Some("-") => DockerfileSource::Stdin,
+        Some(path) => DockerfileSource::File(PathBuf::from(path)),
+    }
+}
+
+fn export(matches: &ArgMatches) -> Result<Export, Failure> {
+    let call = words::text(matches, "call").unwrap_or("build");
+    if !matches!(call, "build" | "check") {
+        return Err(words::bad("call", call, "want build or check"));
+    }
+    if call == "check" || words::is_on(matches, "check") {
+        return Ok(Export::Check);
+    }
+    let outputs = words::list(matches, "output");
+    match outputs.as_slice() {
+        [] => Ok(Export::Image),
+        [one] => request::output(one),
+        _ => Err(Failure::new("several --output are not supported yet")
+            .code(ENGINE)
+            .hint("build once for each: all but the first come from the cache")),
+    }
+}
+
+/// `--on-error=shell`: a container of what the failed step has left, with this terminal.
+fn open_shell(kept: Option<&Kept>) {
+    let Some(kept) = kept else {
+        output::note("rctr: warning: no shell can be opened: the step left no files");
+        return;
+    };
+    let words = ["run", "--rm", "-i"].iter().copied();
+    let terminal = std::io::stdin().is_terminal().then_some("-t");
+    let child = std::process::Command::new("/proc/self/exe")
+        .args(
+            words
+                .chain(terminal)
+                .chain([kept.image.as_str(), kept.shell.as_str()]),
+        )
+        .status();
+    if let Err(error) = child {
+        output::note(format!("rctr: warning: no shell can be opened: {error}"));
+    }
+}
+
+/// Findings of the build checks, and arguments that did nothing.
+fn report(outcome: &Outcome, style: Style) {
+    if style == Style::Quiet {
+        return;
+    }
+    for note in &outcome.notes {
+        output::note(note);
+    }
+    warnings(&outcome.warnings);
+}
+
+fn warnings(found: &[Warning]) {
+    if found.is_empty() {
+        return;
+    }
+    let plural = if found.len() == 1 { "" } else { "s" };
+    output::note(format!("\n {} warning{plural} found:", found.len()));
+    for warning in found {
+        output::note(format!(
+            " - {}: {} ({}:{})",
+            warning.rule, warning.message, warning.place.file.name, warning.place.span.first
+        ));
+    }
+}
+
+/// `--iidfile`, `--metadata-file`.
+fn written(matches: &ArgMatches, image: &Image) -> Result<(), Failure> {
+    let write = |path: &str, text: String| {
+        std::fs::write(Path::new(path), text)
+            .map_err(|error| io_failure(format!("cannot write {path}"), &error))
+    };
+    if let Some(path) = words::text(matches, "iidfile") {
+        write(path, image.id.to_string())?;
+    }
+    if let Some(path) = words::text(matches, "metadata-file") {
+        let names: Vec<String> = image.tags.iter().map(ToString::to_string).collect();
+        let metadata = json!({
+            "containerimage.config.digest": image.id,
+            "containerimage.digest": image.manifest.digest,
+            "containerimage.descriptor": image.manifest,
+            "image.name": names.join(","),
+        });
+        write(path, format!("{metadata:#}\n"))?;
+    }
+    Ok(())
+}
+
+/// What the failed step printed, and its lines.
+fn explain(error: &BuildError, style: Style) {
+    match error {
+        BuildError::Step(step) => {
+            let mut text = format!("------\n > {}:\n", step.vertex);
+            if style != Style::Plain || step.tail.len() < 10_000 {
+                text.push_str(&String::from_utf8_lossy(&step.tail));
+            }
+            if !text.ends_with('\n') {
+                text.push('\n');
+            }
+            text.push_str("------\n");
+            text.push_str(&step.place.excerpt());
+            output::error(text);
+        }
+        BuildError::Source(error) => {
+            if let Some(place) = &error.place {
+                output::error(place.excerpt());
+            }
+        }
+        BuildError::Plan(error) => {
+            if let Some(place) = error.place() {
+                output::error(place.excerpt());
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What is told when it failed.
+fn failure(error: BuildError) -> Failure {
+    let kept = match &error {
+        BuildError::Step(step) => step.kept.clone(),
+        _ => None,
+    };
+    let mut failure = Failure::from(error);
+    failure.message = format!("failed to solve: {}", failure.message);
+    if let Some(kept) = kept {
+        let look = format!("look around where it failed: {}", kept.command());
+        failure.hint = Some(match failure.hint {
+            Some(hint) => format!("{hint}; {look}"),
+            None => look,
+        });
+    }
+    failure
+}

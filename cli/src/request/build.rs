@@ -1,0 +1,570 @@
+//! `build`: flags to a request. What they name (files, directories) isn't looked at, but for the environment's values
+//! of `--build-arg NAME` and `--secret env=`.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use clap::{ArgMatches, Command};
+use rctr_builder::build::Export;
+use rctr_builder::engine::Files;
+use rctr_builder::plan::RunNetwork;
+use rctr_builder::request::{BakedSecrets, BuildRequest, NamedContext, SecretSource};
+use rctr_storage::archive::Format;
+use rctr_storage::manifest::Platform;
+use rctr_storage::reference::Reference;
+
+use super::isolation::parse_ulimit;
+use super::network::parse_host;
+use super::values::{pairs, parse_csv, parse_size};
+use crate::commands::words::{bad, is_on, list, on, text, value, values};
+use crate::report::Failure;
+
+/// Flags that docker has and that mean nothing here, with why. Those with a value.
+const IGNORED: [(&str, &str); 14] = [
+    ("builder", "there are no builder instances"),
+    ("cgroup-parent", "steps run in the caller's cgroup"),
+    ("cpu-period", "steps are not limited"),
+    ("cpu-quota", "steps are not limited"),
+    ("cpu-shares", "steps are not limited"),
+    ("cpuset-cpus", "steps are not limited"),
+    ("cpuset-mems", "steps are not limited"),
+    ("memory", "steps are not limited"),
+    ("memory-swap", "steps are not limited"),
+    ("isolation", "there is one technology"),
+    ("security-opt", "steps run in the default sandbox"),
+    ("provenance", "there are no attestations"),
+    ("sbom", "there are no attestations"),
+    ("attest", "there are no attestations"),
+];
+
+/// The same for switches: what they ask for is always so, or means nothing here.
+const IGNORED_SWITCHES: [&str; 5] = [
+    "rm",
+    "force-rm",
+    "compress",
+    "load",
+    "disable-content-trust",
+];
+
+/// The flags.
+pub(crate) fn args(command: Command) -> Command {
+    let command = command
+        .arg(values("tag", Some('t'), "Name of the image: NAME[:TAG]"))
+        .arg(value(
+            "file",
+            Some('f'),
+            "The Dockerfile (default: PATH/Dockerfile; -: standard input)",
+        ))
+        .arg(values(
+            "build-arg",
+            None,
+            "Set an ARG: NAME[=VALUE]; without a value the environment's",
+        ))
+        .arg(value("target", None, "Build this stage"))
+        .arg(values(
+            "platform",
+            None,
+            "Build for these platforms: linux/arm64,…",
+        ))
+        .arg(on("no-cache", None, "Run every step"))
+        .arg(values(
+            "no-cache-filter",
+            None,
+            "Run every step of these stages",
+        ))
+        .arg(on("pull", None, "Look for newer base images"))
+        .arg(values(
+            "secret",
+            None,
+            "For RUN --mount=type=secret: id=ID[,src=FILE|,env=NAME]",
+        ))
+        .arg(values(
+            "ssh",
+            None,
+            "For RUN --mount=type=ssh: default|ID[=SOCKET|=KEY…]",
+        ))
+        .arg(values(
+            "label",
+            None,
+            "Set metadata of the image: KEY=VALUE",
+        ))
+        .arg(values(
+            "add-host",
+            None,
+            "Add a line to /etc/hosts of steps: NAME:IP",
+        ))
+        .arg(value(
+            "network",
+            None,
+            "Network of steps: default, none or host",
+        ))
+        .arg(value("shm-size", None, "Size of /dev/shm in steps"))
+        .arg(values(
+            "ulimit",
+            None,
+            "Resource limit of steps: NAME=SOFT[:HARD]",
+        ))
+        .arg(on("quiet", Some('q'), "Print the image's ID only"))
+        .arg(value("iidfile", None, "Write the image's ID to this file"))
+        .arg(value(
+            "metadata-file",
+            None,
+            "Write what was built to this file, as JSON",
+        ))
+        .arg(value(
+            "progress",
+            None,
+            "auto, tty, plain, rawjson or quiet",
+        ))
+        .arg(values(
+            "output",
+            Some('o'),
+            "Where the result goes: type=local|tar|oci|docker|image[,dest=PATH], or a directory",
+        ))
+        .arg(values(
+            "build-context",
+            None,
+            "A further context: NAME=DIRECTORY|docker-image://IMAGE",
+        ))
+        .arg(values(
+            "cache-from",
+            None,
+            "Use this cache: type=local,src=DIRECTORY",
+        ))
+        .arg(values(
+            "cache-to",
+            None,
+            "Write the cache: type=local,dest=DIRECTORY",
+        ))
+        .arg(on("squash", None, "Make one layer of all steps"))
+        .arg(value(
+            "jobs",
+            None,
+            "Steps that run at once (default: no limit)",
+        ))
+        .arg(value("call", None, "check: only run the build checks"))
+        .arg(on("check", None, "Run the build checks, build nothing"))
+        .arg(values(
+            "allow",
+            None,
+            "Allow a step more: security.insecure, network.host",
+        ))
+        .arg(on("push", None, "Push the image").hide(true))
+        .arg(on(
+            "explain",
+            None,
+            "Tell why steps are not served from the cache",
+        ))
+        .arg(on(
+            "fail-on-miss",
+            None,
+            "Fail when a step is not in the cache",
+        ))
+        .arg(value(
+            "on-error",
+            None,
+            "shell: open a shell where a step has failed",
+        ))
+        .arg(value(
+            "trace",
+            None,
+            "Write the build's time line to this file, as HTML",
+        ))
+        .arg(value(
+            "baked-secrets",
+            None,
+            "warn or refuse: values that look like secrets in the image",
+        ))
+        .arg(
+            clap::Arg::new("context")
+                .value_name("PATH|URL|-")
+                .required(true),
+        );
+    let command = IGNORED.iter().fold(command, |command, (flag, _)| {
+        let short = match *flag {
+            "memory" => Some('m'),
+            "cpu-shares" => Some('c'),
+            _ => None,
+        };
+        command.arg(value(flag, short, "Accepted, without effect").hide(true))
+    });
+    IGNORED_SWITCHES.iter().fold(command, |command, flag| {
+        command.arg(on(flag, None, "Accepted, without effect").hide(true))
+    })
+}
+
+/// One sentence for each flag that was given and does nothing.
+pub(crate) fn without_effect(matches: &ArgMatches) -> Vec<String> {
+    IGNORED
+        .iter()
+        .filter(|(flag, _)| {
+            text(matches, flag).is_some_and(|v| !matches!(v, "" | "false" | "default"))
+        })
+        .map(|(flag, why)| format!("rctr: warning: --{flag} has no effect: {why}"))
+        .collect()
+}
+
+/// The request.
+///
+/// # Errors
+/// A value that can't be meant.
+pub(crate) fn parse(matches: &ArgMatches) -> Result<BuildRequest, Failure> {
+    let tags = list(matches, "tag");
+    let tags = tags
+        .iter()
+        .map(|tag| tagged(tag).map_err(|why| bad("tag", tag, why)))
+        .collect::<Result<_, _>>()?;
+    let mut request = BuildRequest {
+        target: text(matches, "target").map(str::to_owned),
+        build_args: from_environment(&list(matches, "build-arg")),
+        platform: platform(matches)?,
+        labels: pairs(&list(matches, "label")),
+        tags,
+        network: network(matches)?,
+        no_cache: is_on(matches, "no-cache"),
+        no_cache_filter: words_of(matches, "no-cache-filter"),
+        pull: is_on(matches, "pull"),
+        squash: is_on(matches, "squash"),
+        explain: is_on(matches, "explain"),
+        fail_on_miss: is_on(matches, "fail-on-miss"),
+        allow_insecure: words_of(matches, "allow")
+            .iter()
+            .any(|w| w == "security.insecure"),
+        ..BuildRequest::default()
+    };
+    for host in list(matches, "add-host") {
+        let parsed = parse_host(&host).map_err(|why| bad("add-host", &host, why))?;
+        if let Some((name, address)) = parsed.split_once(':') {
+            request
+                .extra_hosts
+                .push((name.to_owned(), address.to_owned()));
+        }
+    }
+    if let Some(size) = text(matches, "shm-size") {
+        let bytes = parse_size(size).map_err(|why| bad("shm-size", size, why))?;
+        request.shm_size = u64::try_from(bytes).ok().filter(|b| *b > 0);
+    }
+    for word in list(matches, "ulimit") {
+        let limit = parse_ulimit(&word).map_err(|why| bad("ulimit", &word, why))?;
+        request.ulimits.retain(|known| known.name != limit.name);
+        request.ulimits.push(limit);
+    }
+    if let Some(jobs) = text(matches, "jobs") {
+        request.jobs = jobs
+            .parse()
+            .map_err(|_| bad("jobs", jobs, "want a number"))?;
+    }
+    for word in list(matches, "secret") {
+        let (id, source) = secret(&word).map_err(|why| bad("secret", &word, why))?;
+        request.secrets.insert(id, source);
+    }
+    for word in list(matches, "ssh") {
+        let (id, paths) = ssh(&word).map_err(|why| bad("ssh", &word, why))?;
+        request.ssh.insert(id, paths);
+    }
+    for word in list(matches, "build-context") {
+        let (name, context) =
+            named_context(&word).map_err(|why| bad("build-context", &word, why))?;
+        request.contexts.insert(name, context);
+    }
+    request.baked_secrets = match text(matches, "baked-secrets") {
+        None | Some("warn") => BakedSecrets::Warn,
+        Some("refuse") => BakedSecrets::Refuse,
+        Some(other) => return Err(bad("baked-secrets", other, "want warn or refuse")),
+    };
+    let epoch = request.build_args.get("SOURCE_DATE_EPOCH").cloned();
+    let epoch = epoch
+        .or_else(|| env::var("SOURCE_DATE_EPOCH").ok())
+        .filter(|e| !e.is_empty());
+    if let Some(epoch) = epoch {
+        let seconds = epoch.parse().map_err(|_| {
+            Failure::new(format!("invalid SOURCE_DATE_EPOCH: {epoch:?}"))
+                .hint("it is seconds since 1970")
+        })?;
+        request.epoch = Some(seconds);
+    }
+    Ok(request)
+}
+
+/// A tag as `-t` wants it: a name without a digest.
+fn tagged(text: &str) -> Result<Reference, String> {
+    let reference = Reference::parse(text).map_err(|e| e.to_string())?;
+    match reference.digest {
+        Some(_) => Err("a tag can't have a digest".to_owned()),
+        None => Ok(reference),
+    }
+}
+
+/// Values separated by commas or given several times.
+fn words_of(matches: &ArgMatches, flag: &str) -> Vec<String> {
+    list(matches, flag)
+        .iter()
+        .flat_map(|word| word.split(','))
+        .map(str::trim)
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+        .collect()
+}
+
+fn from_environment(words: &[String]) -> BTreeMap<String, String> {
+    words
+        .iter()
+        .filter_map(|word| match word.split_once('=') {
+            Some((name, value)) => Some((name.to_owned(), value.to_owned())),
+            None => Some((word.clone(), env::var(word).ok()?)),
+        })
+        .collect()
+}
+
+fn platform(matches: &ArgMatches) -> Result<Option<Platform>, Failure> {
+    let words = list(matches, "platform");
+    let words: Vec<&str> = words
+        .iter()
+        .flat_map(|w| w.split(','))
+        .filter(|w| !w.is_empty())
+        .collect();
+    match words.as_slice() {
+        [] => Ok(None),
+        [one] => parse_platform(one).map(Some).ok_or_else(|| {
+            bad(
+                "platform",
+                one,
+                "want OS/ARCHITECTURE, for example linux/amd64",
+            )
+        }),
+        _ => Err(
+            Failure::new("cannot build for several platforms at once yet")
+                .hint("build them one by one, with a tag each"),
+        ),
+    }
+}
+
+/// `linux/arm64/v8`, `arm64`.
+fn parse_platform(text: &str) -> Option<Platform> {
+    let text = text.to_lowercase();
+    let text = match text.as_str() {
+        "local" => return Some(here()),
+        text => text,
+    };
+    let parts: Vec<&str> = text.split('/').collect();
+    let (os, architecture, variant) = match parts.as_slice() {
+        [architecture] if *architecture != "linux" => ("linux", *architecture, None),
+        [os, architecture] => (*os, *architecture, None),
+        [os, architecture, variant] => (*os, *architecture, Some((*variant).to_owned())),
+        _ => return None,
+    };
+    let architecture = match architecture {
+        "x86_64" | "x86-64" => "amd64",
+        "aarch64" => "arm64",
+        "" => return None,
+        other => other,
+    };
+    // The only variant of arm64 that is ever left out.
+    let variant = variant.filter(|v| !(architecture == "arm64" && v == "v8"));
+    Some(Platform {
+        os: os.to_owned(),
+        architecture: architecture.to_owned(),
+        variant,
+        ..Platform::default()
+    })
+}
+
+/// This machine's.
+pub(crate) fn here() -> Platform {
+    Platform {
+        os: "linux".to_owned(),
+        architecture: rctr_storage::index::host_architecture().to_owned(),
+        ..Platform::default()
+    }
+}
+
+fn network(matches: &ArgMatches) -> Result<RunNetwork, Failure> {
+    Ok(match text(matches, "network") {
+        None | Some("default" | "" | "bridge" | "private" | "sandbox") => RunNetwork::Private,
+        Some("none") => RunNetwork::None,
+        Some("host") => RunNetwork::Host,
+        Some(other) => return Err(bad("network", other, "want default, none or host")),
+    })
+}
+
+/// `id=ID[,src=FILE|,env=NAME][,type=file|env]`.
+fn secret(text: &str) -> Result<(String, SecretSource), String> {
+    let mut id = None;
+    let mut source: Option<&str> = None;
+    let mut variable: Option<&str> = None;
+    let mut kind = "";
+    let words = parse_csv(text)?;
+    for word in &words {
+        match word.split_once('=').unwrap_or((word, "")) {
+            ("id", value) => id = Some(value.to_owned()),
+            ("src" | "source", value) => source = Some(value),
+            ("env", value) => variable = Some(value),
+            ("type", value @ ("file" | "env")) => kind = value,
+            ("type", other) => return Err(format!("unsupported secret type {other:?}")),
+            (key, _) => return Err(format!("unexpected key {key:?}: want id, src or env")),
+        }
+    }
+    let id = id.filter(|id| !id.is_empty()).ok_or("it needs an id")?;
+    let value_of = |name: &str| {
+        env::var_os(name)
+            .map(|value| SecretSource::Value(value.into_encoded_bytes()))
+            .ok_or_else(|| format!("the environment has no {name}"))
+    };
+    let found = match (source, variable) {
+        (Some(path), None) if kind != "env" => SecretSource::File(PathBuf::from(path)),
+        (Some(name), None) | (None, Some(name)) => value_of(name)?,
+        (Some(_), Some(_)) => return Err("it has both src and env".to_owned()),
+        // As docker: the environment's, else the file of that name.
+        (None, None) => value_of(&id).unwrap_or_else(|_| SecretSource::File(PathBuf::from(&id))),
+    };
+    Ok((id, found))
+}
+
+/// `default`, `ID=PATH,…`.
+fn ssh(text: &str) -> Result<(String, Vec<PathBuf>), String> {
+    let (id, paths) = text.split_once('=').unwrap_or((text, ""));
+    let mut paths: Vec<PathBuf> = paths
+        .split(',')
+        .filter(|p| !p.is_empty())
+        .map(PathBuf::from)
+        .collect();
+    if paths.is_empty() {
+        let socket = env::var_os("SSH_AUTH_SOCK").filter(|s| !s.is_empty());
+        paths.push(PathBuf::from(
+            socket.ok_or("SSH_AUTH_SOCK is not set: is an agent running?")?,
+        ));
+    }
+    let id = if id.is_empty() { "default" } else { id };
+    Ok((id.to_owned(), paths))
+}
+
+fn named_context(text: &str) -> Result<(String, NamedContext), String> {
+    let (name, value) = text.split_once('=').ok_or("want NAME=VALUE")?;
+    let value = value.trim_start_matches("path:");
+    if name.is_empty() || value.is_empty() {
+        return Err("want NAME=VALUE".to_owned());
+    }
+    let context = match value.split_once("://") {
+        Some(("docker-image", image)) => NamedContext::Image(image.to_owned()),
+        Some((scheme, _)) => {
+            return Err(format!(
+                "{scheme}:// is not supported: want a directory or docker-image://IMAGE"
+            ));
+        }
+        None => NamedContext::Directory(PathBuf::from(value)),
+    };
+    Ok((name.to_lowercase(), context))
+}
+
+/// `--output`: `type=local,dest=DIR`, `type=tar[,dest=FILE]`, `type=image`, a directory, `-`.
+///
+/// # Errors
+/// Another type, or a missing destination.
+pub(crate) fn output(text: &str) -> Result<Export, Failure> {
+    let refuse = |why: &str| bad("output", text, why);
+    let words = parse_csv(text).map_err(|why| bad("output", text, why))?;
+    if let ([one], false) = (words.as_slice(), text.contains('=')) {
+        return Ok(Export::Files(match one.as_str() {
+            "-" => Files::Stdout,
+            path => Files::Directory(PathBuf::from(path)),
+        }));
+    }
+    let of = |name: &str| {
+        let pairs = words.iter().filter_map(|word| word.split_once('='));
+        pairs
+            .filter(|(key, _)| *key == name)
+            .map(|(_, value)| value)
+            .next_back()
+    };
+    let destination = of("dest")
+        .or(of("destination"))
+        .filter(|path| !path.is_empty());
+    match (of("type").unwrap_or_default(), destination) {
+        ("local", Some(path)) => Ok(Export::Files(Files::Directory(PathBuf::from(path)))),
+        ("local", None) => Err(refuse("type=local needs dest=DIRECTORY")),
+        ("tar", Some(path)) if path != "-" => Ok(Export::Files(Files::Tar(PathBuf::from(path)))),
+        ("tar", _) if std::io::stdout().is_terminal() => {
+            Err(refuse("a terminal takes no tar: give dest=FILE"))
+        }
+        ("tar", _) => Ok(Export::Files(Files::Stdout)),
+        ("image" | "docker", None) => Ok(Export::Image),
+        ("docker", Some(path)) => Ok(Export::Archive(Format::Docker, PathBuf::from(path))),
+        ("oci", Some(path)) => Ok(Export::Archive(Format::Oci, PathBuf::from(path))),
+        ("oci", None) => Err(refuse("type=oci needs dest=FILE")),
+        ("registry", _) => Err(refuse("there is no registry client yet")),
+        ("cacheonly", _) => Ok(Export::Image),
+        _ => Err(refuse("want type=local, tar, oci, docker or image")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(words: &[&str]) -> Result<BuildRequest, Failure> {
+        let command = args(Command::new("build"));
+        let words = ["build"].iter().chain(words).chain(&["."]);
+        parse(&command.try_get_matches_from(words).unwrap())
+    }
+
+    #[test]
+    fn flags_become_a_request() {
+        let got = request(&[
+            "-t",
+            "a:1",
+            "-t",
+            "b",
+            "--build-arg",
+            "X=1=2",
+            "--target",
+            "t",
+            "--platform",
+            "linux/x86_64",
+            "--add-host",
+            "h:1.2.3.4",
+            "--ulimit",
+            "nofile=10:20",
+            "--shm-size",
+            "1m",
+            "--no-cache-filter",
+            "A,b",
+            "--memory",
+            "1g",
+            "--rm",
+            "--force-rm=false",
+            "--network",
+            "none",
+            "--secret",
+            "id=s,src=/f",
+        ])
+        .unwrap();
+        assert_eq!(got.tags.len(), 2);
+        assert_eq!(got.build_args["X"], "1=2");
+        assert_eq!(got.platform.unwrap().architecture, "amd64");
+        assert_eq!(got.extra_hosts, [("h".to_owned(), "1.2.3.4".to_owned())]);
+        assert_eq!((got.ulimits.len(), got.shm_size), (1, Some(1 << 20)));
+        assert_eq!(got.no_cache_filter, ["a", "b"]);
+        assert_eq!(got.network, RunNetwork::None);
+        assert_eq!(got.secrets["s"], SecretSource::File(PathBuf::from("/f")));
+    }
+
+    #[test]
+    fn bad_values_are_told() {
+        for words in [
+            ["-t", "Bad Tag:1"],
+            ["--platform", "linux"],
+            ["--ulimit", "x"],
+            ["--network", "mine"],
+            ["--secret", "src=/f"],
+            ["--build-context", "x"],
+            ["--jobs", "many"],
+            ["--add-host", "x"],
+            ["--secret", "id=a,kind=b"],
+        ] {
+            let failure = request(&words).unwrap_err();
+            assert!(failure.message.contains(words[1]), "{}", failure.message);
+        }
+    }
+}
