@@ -208,7 +208,7 @@ impl Job<'_> {
 
     fn open(&self, tracker: &Tracker) -> Result<(Context, Vec<u8>, String), BuildError> {
         let vertex = tracker.start("[internal] load build definition from Dockerfile");
-        let mut stdin = std::io::stdin().lock();
+        let mut stdin = std::io::stdin();
         let fetching = match &self.context {
             ContextSource::Git(url) | ContextSource::Http(url) => {
                 Some(vertex.part(format!("fetching {url}")))

@@ -10,6 +10,7 @@
 //! Dockerfile's lines.
 
 pub mod build;
+mod compression;
 pub mod context;
 pub mod copy;
 pub mod dockerfile;

@@ -8,12 +8,13 @@ use rctr_storage::tarfile::BLOCK;
 use rctr_storage::tree::{self, UnpackOptions};
 
 use super::{ContextError, read};
+use crate::compression::Compression;
 
 const BUFFER: usize = 1 << 17;
 
 /// Unpacks `input` to the directory `root`, if it is a tar, compressed or not; else it is a Dockerfile, which is returned.
 pub(super) fn unpack_or_read(
-    input: &mut dyn Read,
+    input: &mut (dyn Read + Send),
     name: &str,
     root: &Path,
 ) -> Result<Option<Vec<u8>>, ContextError> {
@@ -65,20 +66,11 @@ fn start(input: &mut dyn Read, wanted: usize) -> io::Result<Vec<u8>> {
 /// The plain bytes of what begins with `magic` and goes on with `rest`, and whether they were compressed.
 fn decompressed<'a>(
     magic: Vec<u8>,
-    rest: impl BufRead + 'a,
+    rest: impl BufRead + Send + 'a,
 ) -> io::Result<(Box<dyn Read + 'a>, bool)> {
-    let head: [u8; 6] = std::array::from_fn(|at| magic.get(at).copied().unwrap_or_default());
-    let input = Cursor::new(magic).chain(rest);
-    let plain: Box<dyn Read + 'a> = match &head {
-        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
-        b"\xfd7zXZ\0" => Box::new(lzma_rust2::XzReader::new(input, true)),
-        [b'B', b'Z', b'h', ..] => Box::new(bzip2::bufread::MultiBzDecoder::new(input)),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
-            Box::new(zstd::Decoder::with_buffer(input)?)
-        }
-        _ => return Ok((Box::new(input), false)),
-    };
-    Ok((plain, true))
+    let compression = Compression::of(&magic);
+    let plain = compression.reader(Cursor::new(magic).chain(rest))?;
+    Ok((plain, compression != Compression::None))
 }
 
 /// Whether a tar begins so: with a header whose checksum is right, or with nothing in it.

@@ -15,7 +15,7 @@ use crate::git::{self, GitUrl};
 /// What is outside of the builder.
 pub struct Surroundings<'a> {
     /// Standard input.
-    pub stdin: &'a mut dyn Read,
+    pub stdin: &'a mut (dyn Read + Send),
     /// The web.
     pub web: &'a fetch::Client,
     /// The program git.
@@ -118,7 +118,7 @@ impl Files {
 
 /// A tar, or a Dockerfile alone.
 fn from_stream(
-    input: &mut dyn Read,
+    input: &mut (dyn Read + Send),
     name: &str,
     dockerfile: &DockerfileSource,
     store: &Store,

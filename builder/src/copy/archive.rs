@@ -18,8 +18,8 @@ use rctr_storage::tarfile::{Entry, Kind, Reader};
 use rctr_storage::tree::{TreeError, copy_content, extract};
 
 use super::CopyError;
-use super::compression::{Pieces, ahead, plain};
 use super::files::{Copier, NEW, PRIVATE};
+use super::plain::{Pieces, ahead, plain};
 use super::resolve::{Everything, Resolved, names, resolve_below};
 use super::target::{Looks, UPPER, creator, owner_error};
 

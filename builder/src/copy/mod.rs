@@ -10,12 +10,12 @@
 
 mod archive;
 mod chmod;
-mod compression;
 mod digest;
 mod error;
 mod files;
 mod near;
 mod owner;
+mod plain;
 mod remote;
 mod resolve;
 mod select;

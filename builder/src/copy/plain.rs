@@ -1,49 +1,16 @@
-//! Compressed streams, recognised by their first bytes, decompressed by a thread beside the one that uses them.
+//! Compressed files, decompressed by a thread beside the one that uses them.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Scope;
 
+use crate::compression::Compression;
+
 /// Bytes of a piece between the threads.
 const PIECE: usize = 256 << 10;
 /// Pieces that wait.
 const WAITING: usize = 4;
-
-/// How a file is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Compression {
-    None,
-    Gzip,
-    Bzip2,
-    Xz,
-    Zstd,
-}
-
-impl Compression {
-    /// By the first bytes.
-    pub(super) fn of(head: &[u8]) -> Self {
-        match head {
-            [0x1f, 0x8b, 0x08, ..] => Self::Gzip,
-            [b'B', b'Z', b'h', ..] => Self::Bzip2,
-            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
-            _ => Self::None,
-        }
-    }
-
-    /// The plain bytes of `source`.
-    fn reader(self, source: impl Read + Send + 'static) -> io::Result<Box<dyn Read + Send>> {
-        let source = BufReader::with_capacity(PIECE, source);
-        Ok(match self {
-            Self::None => Box::new(source),
-            Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
-            Self::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(source)),
-            Self::Xz => Box::new(lzma_rust2::XzReader::new(source, true)),
-            Self::Zstd => Box::new(zstd::Decoder::with_buffer(source)?),
-        })
-    }
-}
 
 /// The plain bytes of a file from its start.
 pub(super) fn plain(file: &File) -> io::Result<(Compression, Box<dyn Read + Send>)> {
@@ -53,7 +20,8 @@ pub(super) fn plain(file: &File) -> io::Result<(Compression, Box<dyn Read + Send
     (&file).take(8).read_to_end(&mut head)?;
     file.seek(SeekFrom::Start(0))?;
     let compression = Compression::of(&head);
-    Ok((compression, compression.reader(file)?))
+    let source = BufReader::with_capacity(PIECE, file);
+    Ok((compression, compression.reader(source)?))
 }
 
 /// Reads `from` in a thread of its own.
@@ -128,21 +96,6 @@ impl Read for Pieces {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn compressions_are_told_by_their_first_bytes() {
-        for (head, want) in [
-            (&b"\x1f\x8b\x08\0"[..], Compression::Gzip),
-            (b"BZh91AY", Compression::Bzip2),
-            (b"\xfd7zXZ\0\0", Compression::Xz),
-            (b"\x28\xb5\x2f\xfd", Compression::Zstd),
-            (b"\x50\x2a\x4d\x18", Compression::Zstd),
-            (b"app/\0\0", Compression::None),
-            (b"", Compression::None),
-        ] {
-            assert_eq!(Compression::of(head), want, "{head:?}");
-        }
-    }
 
     #[test]
     fn an_error_comes_after_what_was_read() {
