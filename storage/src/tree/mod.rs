@@ -10,6 +10,7 @@
 
 pub mod attributes;
 pub(crate) mod beneath;
+mod clamp;
 pub(crate) mod content;
 mod copy;
 mod give;
@@ -22,6 +23,7 @@ mod tests;
 mod unpack;
 pub(crate) mod walk;
 
+pub use clamp::clamp_times;
 pub use content::{copy as copy_content, extract};
 pub(crate) use copy::{Copier, READ};
 pub use copy::{copy_up, size};
