@@ -14,7 +14,7 @@ use rctr_storage::timestamp;
 use crate::context::{self, Context, ContextSource, DockerfileSource, Surroundings};
 use crate::dockerfile::{self, Dockerfile};
 use crate::engine::run::Cancel;
-use crate::engine::{BuildError, Engine, Files, Host, Remotes};
+use crate::engine::{BuildError, Built, Destination, Engine, Files, Host, Remotes};
 use crate::event::{Event, Progress, Stream};
 use crate::plan::{self, ImageFailure, Images, Plan};
 use crate::request::{BuildRequest, NamedContext};
@@ -42,27 +42,29 @@ pub struct Job<'a> {
     pub cancel: &'a Cancel,
     /// Who hears of it.
     pub progress: Arc<dyn Progress>,
+    /// Checks only: nothing is built.
+    pub check: bool,
     /// What is made of the layers.
-    pub export: Export,
+    pub outputs: Vec<Output>,
 }
 
 /// What is made of the target.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Export {
+pub enum Output {
     /// An image of the store.
     Image,
-    /// Nothing: the build checks only.
-    Check,
+    /// Nothing but what the cache keeps.
+    Nothing,
     /// Its files.
     Files(Files),
-    /// An image in an archive at this path; the store's list of images stays as it was.
-    Archive(Format, PathBuf),
+    /// An image in an archive; the store's list of images stays as it was.
+    Archive(Format, Destination),
 }
 
 /// What came of it.
 #[derive(Debug)]
 pub struct Outcome {
-    /// `None`: none was asked for.
+    /// Listed only if that was asked for; `None`: nothing was built.
     pub image: Option<Image>,
     /// All findings of the build checks.
     pub warnings: Vec<Warning>,
@@ -261,7 +263,7 @@ impl Job<'_> {
         for warning in &plan.warnings {
             tracker.warning(warning.clone());
         }
-        if self.export == Export::Check {
+        if self.check {
             return Ok((None, plan));
         }
         let named = self.named()?;
@@ -281,18 +283,23 @@ impl Job<'_> {
         // Also after a failure: what was read needn't be read again. What can't be kept is read again.
         let _ = context.hashes.save();
         let built = built?;
-        let image = match &self.export {
-            Export::Files(files) => {
-                engine.export(&built, files)?;
-                None
+        let image = self.export(&engine, &built)?;
+        Ok((Some(image), plan))
+    }
+
+    /// Makes all that is asked for.
+    fn export(&self, engine: &Engine<'_>, built: &Built) -> Result<Image, BuildError> {
+        let mut listed = None;
+        let unlisted = engine.unlisted_image(built)?;
+        for output in &self.outputs {
+            match output {
+                Output::Image => listed = Some(engine.create_image(built)?),
+                Output::Nothing => {}
+                Output::Files(files) => engine.export(built, files)?,
+                Output::Archive(format, to) => engine.export_archive(&unlisted, *format, to)?,
             }
-            Export::Archive(format, path) => {
-                engine.export_archive(&built, *format, path)?;
-                None
-            }
-            Export::Image | Export::Check => Some(engine.create_image(&built)?),
-        };
-        Ok((image, plan))
+        }
+        Ok(listed.unwrap_or(unlisted.image))
     }
 
     /// The directories of `--build-context`.

@@ -2,6 +2,7 @@
 //!
 //! An image's ID is the digest of its config. The same ID with several tags is one image.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
@@ -194,6 +195,15 @@ pub struct NewImage {
     pub parent: Option<Digest>,
 }
 
+/// An image whose documents are nowhere yet.
+#[derive(Debug, Clone)]
+pub struct UnlistedImage {
+    /// As it would be listed, without its size.
+    pub image: Image,
+    /// Config and manifest.
+    pub documents: BTreeMap<Digest, Vec<u8>>,
+}
+
 impl Store {
     /// All images, newest first. Reads `index.json` and nothing else.
     ///
@@ -258,16 +268,17 @@ impl Store {
         self.list_image(&descriptor, &new.tags, &[], new.parent)
     }
 
-    /// Makes an image's documents without listing it: the next garbage collection takes them, once this store is dropped.
+    /// An image as [`create_image`](Self::create_image) would make it, without writing anything.
     ///
     /// # Errors
-    /// When something can't be written.
-    pub fn make_unlisted(&self, mut new: NewImage) -> Result<Image, ImageError> {
+    /// When a document can't be made.
+    pub fn unlisted_image(&self, mut new: NewImage) -> Result<UnlistedImage, ImageError> {
         new.config.rootfs.diff_ids = new.layers.iter().map(|layer| layer.diff_id).collect();
-        let bytes = atomic::to_json(&self.path("blobs"), &new.config)?;
-        let id = self.put_document(&bytes)?;
-        let manifest = self.put_manifest(id, bytes.len() as u64, &new.layers)?;
-        Ok(Image {
+        let config = atomic::to_json(&self.path("blobs"), &new.config)?;
+        let id = Digest::of(&config);
+        let (manifest, bytes) = self.manifest_of(id, config.len() as u64, &new.layers)?;
+        let documents = BTreeMap::from([(id, config), (manifest.digest, bytes)]);
+        let image = Image {
             id,
             manifest,
             config: new.config,
@@ -277,7 +288,8 @@ impl Store {
             size: 0,
             parent: new.parent,
             tagged: None,
-        })
+        };
+        Ok(UnlistedImage { image, documents })
     }
 
     /// Writes the OCI manifest of an image whose config, of `size` bytes, is in the store.
@@ -287,6 +299,17 @@ impl Store {
         size: u64,
         layers: &[LayerBlob],
     ) -> Result<Descriptor, ImageError> {
+        let (descriptor, bytes) = self.manifest_of(config, size, layers)?;
+        self.put_document(&bytes)?;
+        Ok(descriptor)
+    }
+
+    fn manifest_of(
+        &self,
+        config: Digest,
+        size: u64,
+        layers: &[LayerBlob],
+    ) -> Result<(Descriptor, Vec<u8>), ImageError> {
         let layer = |layer: &LayerBlob| {
             Descriptor::new(oci_layer_type(&layer.media_type), layer.digest, layer.size)
         };
@@ -298,8 +321,8 @@ impl Store {
             extra: serde_json::Map::new(),
         };
         let bytes = atomic::to_json(&self.path("blobs"), &manifest)?;
-        let digest = self.put_document(&bytes)?;
-        Ok(Descriptor::new(OCI_MANIFEST, digest, bytes.len() as u64))
+        let descriptor = Descriptor::new(OCI_MANIFEST, Digest::of(&bytes), bytes.len() as u64);
+        Ok((descriptor, bytes))
     }
 
     /// Lists an image whose manifest, config and layers are in the store: loaded or pulled ones, whose bytes are kept.

@@ -1,12 +1,14 @@
-//! The target's files as a directory or a tar: `--output type=local`, `type=tar`.
+//! The target outside of the store: its files as a directory or a tar, or an image in an archive (`--output`).
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use nix::mount::{MntFlags, umount2};
 use rctr_runtime::plan::RootfsPlan;
 use rctr_runtime::rootfs;
 use rctr_storage::archive::{self, Format};
+use rctr_storage::image::UnlistedImage;
 use rctr_storage::tree::{self, Mounts, PackOptions, UnpackOptions};
 
 use super::{BuildError, Built, Engine};
@@ -16,9 +18,16 @@ use super::{BuildError, Built, Engine};
 pub enum Files {
     /// A directory, made if missing: what is in it stays. All files become the caller's.
     Directory(PathBuf),
-    /// A tar at this path, complete or not there.
-    Tar(PathBuf),
-    /// A tar to standard output.
+    /// A tar.
+    Tar(Destination),
+}
+
+/// Where an archive goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// A file, complete or not there.
+    File(PathBuf),
+    /// Standard output.
     Stdout,
 }
 
@@ -30,7 +39,7 @@ impl Engine<'_> {
     pub fn export(&self, built: &Built, to: &Files) -> Result<(), BuildError> {
         let vertex = self.tracker.start(match to {
             Files::Directory(_) => "exporting to client directory",
-            Files::Tar(_) | Files::Stdout => "exporting to client tarball",
+            Files::Tar(_) => "exporting to client tarball",
         });
         let result = self.write_files(built, to);
         match &result {
@@ -40,56 +49,52 @@ impl Engine<'_> {
         result
     }
 
-    /// Writes the finished target as an image in an archive: complete at `path`, or not there.
+    /// Writes the finished target as an image in an archive: complete at its place, or not there.
     ///
     /// # Errors
     /// When something can't be read or written.
     pub fn export_archive(
         &self,
-        built: &Built,
+        image: &UnlistedImage,
         format: Format,
-        path: &Path,
+        to: &Destination,
     ) -> Result<(), BuildError> {
         let vertex = self.tracker.start(match format {
             Format::Docker => "exporting to docker image format",
             Format::Oci => "exporting to oci image format",
         });
-        let temp = path.with_extension("rctr-partial");
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |source: io::Error| BuildError::Export { path, source }
-        };
-        let write = || -> Result<(), BuildError> {
-            let image = self.store.make_unlisted(self.new_image(built))?;
-            vertex.note(format!("exporting config {}", image.id));
-            let file = File::create(&temp).map_err(failed(&temp))?;
-            archive::save_image(self.store, image, format, file)?;
-            fs::rename(&temp, path).map_err(failed(path))
-        };
-        let result = write();
+        vertex.note(format!("exporting config {}", image.image.id));
+        let result = to.write(&mut |out| Ok(archive::save_image(self.store, image, format, out)?));
         match &result {
             Ok(()) => vertex.completed(),
-            Err(error) => {
-                // The error is the news.
-                let _ = fs::remove_file(&temp);
-                vertex.failed(error.to_string());
-            }
+            Err(error) => vertex.failed(error.to_string()),
         }
         result
     }
 
     fn write_files(&self, built: &Built, to: &Files) -> Result<(), BuildError> {
+        let place = self.store.temp_path("export")?;
+        let root = self.mounted(built, &place)?;
+        let result = match to {
+            Files::Directory(target) => fs::create_dir_all(target)
+                .map_err(failed(target))
+                .and_then(|()| to_directory(&root, target)),
+            Files::Tar(destination) => destination.write(&mut |out| pack(&root, out)),
+        };
+        // Not mounted with the copy driver. What stays is removed with the session.
+        let _ = umount2(&root, MntFlags::MNT_DETACH);
+        let _ = tree::remove_tree(&place);
+        result
+    }
+
+    /// Where the target's files can be read, below `directory`, which isn't there yet.
+    fn mounted(&self, built: &Built, directory: &Path) -> Result<PathBuf, BuildError> {
         let driver = match built.driver {
             Some(driver) => driver,
             None => self.host.enter().map_err(BuildError::Host)?,
         };
-        let directory = self.store.temp_path("export")?;
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |source: io::Error| BuildError::Export { path, source }
-        };
         let part = |name: &str| directory.join(name);
-        fs::create_dir(&directory).map_err(failed(&directory))?;
+        fs::create_dir(directory).map_err(failed(directory))?;
         let plan = RootfsPlan {
             driver,
             lowers: self.store.lowers(built.layers.iter().map(|l| l.diff_id)),
@@ -100,27 +105,45 @@ impl Engine<'_> {
             volatile: false,
         };
         rootfs::look_at_layers(self.store, &plan).map_err(|e| BuildError::Host(Box::new(e)))?;
-        let root = plan.merged.as_path();
-        match to {
-            Files::Directory(target) => {
-                fs::create_dir_all(target).map_err(failed(target))?;
-                to_directory(root, target)
-            }
-            Files::Tar(target) => {
-                let temp = target.with_extension("rctr-partial");
-                let result = File::create(&temp)
-                    .map_err(failed(&temp))
-                    .and_then(|mut file| pack(root, &mut file))
-                    .and_then(|()| fs::rename(&temp, target).map_err(failed(target)));
-                if result.is_err() {
-                    // The error is the news.
-                    let _ = fs::remove_file(&temp);
-                }
-                result
-            }
-            Files::Stdout => pack(root, &mut io::stdout().lock()),
-        }
+        Ok(plan.merged)
     }
+}
+
+impl Destination {
+    /// A file is there when all of it is written, but for what isn't a plain one (`/dev/null`, a pipe).
+    fn write(
+        &self,
+        fill: &mut dyn FnMut(&mut dyn Write) -> Result<(), BuildError>,
+    ) -> Result<(), BuildError> {
+        let path = match self {
+            Self::Stdout => return fill(&mut io::stdout().lock()),
+            Self::File(path) => path,
+        };
+        if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+            let mut file = File::options()
+                .write(true)
+                .open(path)
+                .map_err(failed(path))?;
+            return fill(&mut file);
+        }
+        let mut temp = path.clone().into_os_string();
+        temp.push(".rctr-partial");
+        let temp = PathBuf::from(temp);
+        let result = File::create(&temp)
+            .map_err(failed(path))
+            .and_then(|mut file| fill(&mut file))
+            .and_then(|()| fs::rename(&temp, path).map_err(failed(path)));
+        if result.is_err() {
+            // The error is the news.
+            let _ = fs::remove_file(&temp);
+        }
+        result
+    }
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> BuildError {
+    let path = path.to_owned();
+    move |source| BuildError::Export { path, source }
 }
 
 fn pack(root: &Path, out: &mut dyn Write) -> Result<(), BuildError> {

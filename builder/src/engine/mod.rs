@@ -27,7 +27,7 @@ use std::sync::Arc;
 use rctr_runtime::plan::Driver;
 use rctr_storage::Store;
 use rctr_storage::digest::Digest;
-use rctr_storage::image::{Image, NewImage};
+use rctr_storage::image::{Image, NewImage, UnlistedImage};
 use rctr_storage::layer::LayerBlob;
 
 use crate::context::Context;
@@ -36,13 +36,13 @@ use crate::request::BuildRequest;
 use crate::tracker::{Tracker, Vertex};
 
 pub use error::{BuildError, Cause, Kept, StepFailure};
-pub use export::Files;
+pub use export::{Destination, Files};
 pub use remotes::{RemoteError, Remotes};
 
 /// What a build has of the host.
 pub trait Host: Sync {
     /// Moves this process, which has one thread, to where files of several owners can be made and mounts be put, and tells
-    /// how root file systems are put together there.
+    /// how root file systems are put together there. Once it is there, it only tells.
     ///
     /// # Errors
     /// When this host gives no identity.
@@ -155,6 +155,14 @@ impl Engine<'_> {
             Err(error) => vertex.failed(error.to_string()),
         }
         result
+    }
+
+    /// The finished target as an image that the store knows nothing of.
+    ///
+    /// # Errors
+    /// When a document can't be made.
+    pub fn unlisted_image(&self, built: &Built) -> Result<UnlistedImage, BuildError> {
+        Ok(self.store.unlisted_image(self.new_image(built))?)
     }
 
     fn new_image(&self, built: &Built) -> NewImage {

@@ -73,6 +73,9 @@ impl Engine<'_> {
             Operation::Copy(copy) => self.copy(copy, work, &directory),
             Operation::Workdir(workdir) => self.workdir(workdir, work, &directory),
         }?;
+        if let (Operation::Run(_), Some(epoch)) = (&step.operation, self.plan.epoch) {
+            tree::clamp_times(&upper, epoch)?;
+        }
         let layer = self.store.add_upper(&upper, KeepUpper::Move, &[])?;
         // What stays is removed with the session.
         let _ = tree::remove_tree(&directory);

@@ -322,7 +322,10 @@ impl Engine<'_> {
             }
         };
         match keyed {
-            Ok(inputs) => Ok(inputs.map(|inputs| {
+            Ok(inputs) => Ok(inputs.map(|mut inputs| {
+                if let Some(epoch) = self.plan.epoch {
+                    inputs.add("SOURCE_DATE_EPOCH", epoch.to_string());
+                }
                 let (key, inputs) = inputs.finish();
                 Keyed { key, inputs }
             })),
@@ -346,9 +349,6 @@ impl Engine<'_> {
         let base = if step.link { key::scratch() } else { *base };
         let mut inputs = Inputs::new("copy", &base);
         key::copy(&mut inputs, step);
-        if let Some(epoch) = self.plan.epoch {
-            inputs.add("SOURCE_DATE_EPOCH", epoch.to_string());
-        }
         let found = self.selection(step, vertex, known, reach)?;
         Ok(found.map(|found| {
             found.add_to(&mut inputs, "the files");

@@ -2,33 +2,30 @@
 
 use std::fmt;
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 use clap::ArgMatches;
 use nix::sys::signal::{SigSet, Signal};
-use rctr_builder::build::{Export, Job, Outcome};
+use rctr_builder::build::Job;
 use rctr_builder::context::{ContextSource, DockerfileSource};
 use rctr_builder::engine::run::Cancel;
 use rctr_builder::engine::{BuildError, Cause, Host, Kept};
-use rctr_builder::source::Warning;
 use rctr_builder::{fetch, git};
 use rctr_runtime::identity::{self, Mounts};
 use rctr_runtime::plan::Driver;
 use rctr_storage::Store;
 use rctr_storage::explain::Explain;
-use rctr_storage::image::Image;
-use serde_json::json;
 
 use super::create::io_failure;
-use super::words;
+use super::{build_report as report, words};
 use crate::command::Verb;
 use crate::context::Context;
 use crate::output;
 use crate::progress::trace::Trace;
 use crate::progress::{Display, Style};
-use crate::report::{ENGINE, Failure};
-use crate::request::build as request;
+use crate::report::Failure;
+use crate::request::{build as request, build_output};
 
 /// `build`.
 pub(crate) const VERB: Verb = Verb {
@@ -49,10 +46,15 @@ struct Here<'a> {
     context: &'a Context,
     display: &'a Display,
     cancel: &'a Arc<Cancel>,
+    /// Since it was entered.
+    entered: OnceLock<Driver>,
 }
 
 impl Host for Here<'_> {
     fn enter(&self) -> Result<Driver, Cause> {
+        if let Some(driver) = self.entered.get() {
+            return Ok(*driver);
+        }
         let enter = || -> Result<Driver, Failure> {
             let driver = self.context.driver()?;
             identity::enter(&self.context.identity()?, Mounts::Private)?;
@@ -62,7 +64,7 @@ impl Host for Here<'_> {
         // Until here this process had to have one thread.
         end_by_signal(self.cancel);
         self.display.entered();
-        Ok(driver)
+        Ok(*self.entered.get_or_init(|| driver))
     }
 }
 
@@ -115,7 +117,10 @@ fn end_by_signal(cancel: &Arc<Cancel>) {
 }
 
 fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
-    let build_request = request::parse(matches)?;
+    let mut build_request = request::parse(matches)?;
+    let (outputs, names) = build_output::outputs(matches)?;
+    build_request.tags.extend(names);
+    let check = check_only(matches)?;
     for note in request::without_effect(matches) {
         output::note(note);
     }
@@ -143,6 +148,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
             context,
             display: &display,
             cancel: &cancel,
+            entered: OnceLock::new(),
         },
         web: &fetch::Client::new(web()),
         git: &git(),
@@ -151,7 +157,8 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
             Some(trace) => trace.clone(),
             None => display.progress(),
         },
-        export: export(matches)?,
+        check,
+        outputs: outputs.clone(),
     };
     let result = job.run();
     display.finish();
@@ -160,22 +167,20 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
             .map_err(|error| io_failure(format!("cannot write {path}"), &error))?;
     }
     match result {
+        Ok(outcome) if check => Ok(report::checked(&outcome.warnings)),
         Ok(outcome) => {
-            report(&outcome, style);
-            if let Some(image) = &outcome.image {
-                written(matches, image)?;
-                if quiet {
-                    output::line(image.id);
-                }
-            }
+            report::result(matches, &outcome, &outputs, style)?;
             Ok(0)
         }
         Err(error) => {
-            explain(&error, style);
+            if let (Some(found), true) = (report::findings(&error), check) {
+                return Ok(report::checked(found));
+            }
+            report::explain(&error, style);
             if let (BuildError::Step(step), true) = (&error, shell) {
                 open_shell(step.kept.as_ref());
             }
-            Err(failure(error))
+            Err(report::failure(error))
         }
     }
 }
@@ -216,21 +221,12 @@ fn dockerfile(word: Option<&str>) -> DockerfileSource {
     }
 }
 
-fn export(matches: &ArgMatches) -> Result<Export, Failure> {
-    let call = words::text(matches, "call").unwrap_or("build");
-    if !matches!(call, "build" | "check") {
-        return Err(words::bad("call", call, "want build or check"));
-    }
-    if call == "check" || words::is_on(matches, "check") {
-        return Ok(Export::Check);
-    }
-    let outputs = words::list(matches, "output");
-    match outputs.as_slice() {
-        [] => Ok(Export::Image),
-        [one] => request::output(one),
-        _ => Err(Failure::new("several --output are not supported yet")
-            .code(ENGINE)
-            .hint("build once for each: all but the first come from the cache")),
+/// `--check`, `--call check`.
+fn check_only(matches: &ArgMatches) -> Result<bool, Failure> {
+    match words::text(matches, "call") {
+        None | Some("build") => Ok(words::is_on(matches, "check")),
+        Some("check" | "lint") => Ok(true),
+        Some(other) => Err(words::bad("call", other, "want build or check")),
     }
 }
 
@@ -252,98 +248,4 @@ fn open_shell(kept: Option<&Kept>) {
     if let Err(error) = child {
         output::note(format!("rctr: warning: no shell can be opened: {error}"));
     }
-}
-
-/// Findings of the build checks, and arguments that did nothing.
-fn report(outcome: &Outcome, style: Style) {
-    if style == Style::Quiet {
-        return;
-    }
-    for note in &outcome.notes {
-        output::note(note);
-    }
-    warnings(&outcome.warnings);
-}
-
-fn warnings(found: &[Warning]) {
-    if found.is_empty() {
-        return;
-    }
-    let plural = if found.len() == 1 { "" } else { "s" };
-    output::note(format!("\n {} warning{plural} found:", found.len()));
-    for warning in found {
-        output::note(format!(
-            " - {}: {} ({}:{})",
-            warning.rule, warning.message, warning.place.file.name, warning.place.span.first
-        ));
-    }
-}
-
-/// `--iidfile`, `--metadata-file`.
-fn written(matches: &ArgMatches, image: &Image) -> Result<(), Failure> {
-    let write = |path: &str, text: String| {
-        std::fs::write(Path::new(path), text)
-            .map_err(|error| io_failure(format!("cannot write {path}"), &error))
-    };
-    if let Some(path) = words::text(matches, "iidfile") {
-        write(path, image.id.to_string())?;
-    }
-    if let Some(path) = words::text(matches, "metadata-file") {
-        let names: Vec<String> = image.tags.iter().map(ToString::to_string).collect();
-        let metadata = json!({
-            "containerimage.config.digest": image.id,
-            "containerimage.digest": image.manifest.digest,
-            "containerimage.descriptor": image.manifest,
-            "image.name": names.join(","),
-        });
-        write(path, format!("{metadata:#}\n"))?;
-    }
-    Ok(())
-}
-
-/// What the failed step printed, and its lines.
-fn explain(error: &BuildError, style: Style) {
-    match error {
-        BuildError::Step(step) => {
-            let mut text = format!("------\n > {}:\n", step.vertex);
-            if style != Style::Plain || step.tail.len() < 10_000 {
-                text.push_str(&String::from_utf8_lossy(&step.tail));
-            }
-            if !text.ends_with('\n') {
-                text.push('\n');
-            }
-            text.push_str("------\n");
-            text.push_str(&step.place.excerpt());
-            output::error(text);
-        }
-        BuildError::Source(error) => {
-            if let Some(place) = &error.place {
-                output::error(place.excerpt());
-            }
-        }
-        BuildError::Plan(error) => {
-            if let Some(place) = error.place() {
-                output::error(place.excerpt());
-            }
-        }
-        _ => {}
-    }
-}
-
-/// What is told when it failed.
-fn failure(error: BuildError) -> Failure {
-    let kept = match &error {
-        BuildError::Step(step) => step.kept.clone(),
-        _ => None,
-    };
-    let mut failure = Failure::from(error);
-    failure.message = format!("failed to solve: {}", failure.message);
-    if let Some(kept) = kept {
-        let look = format!("look around where it failed: {}", kept.command());
-        failure.hint = Some(match failure.hint {
-            Some(hint) => format!("{hint}; {look}"),
-            None => look,
-        });
-    }
-    failure
 }

@@ -6,6 +6,7 @@ use crate::report::Failure;
 mod attach;
 mod build;
 mod build_logs;
+mod build_report;
 mod builder;
 mod check;
 mod commit;

@@ -3,15 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Command};
-use rctr_builder::build::Export;
-use rctr_builder::engine::Files;
 use rctr_builder::plan::RunNetwork;
 use rctr_builder::request::{BakedSecrets, BuildRequest, NamedContext, SecretSource};
-use rctr_storage::archive::Format;
 use rctr_storage::manifest::Platform;
 use rctr_storage::reference::Reference;
 
@@ -289,7 +285,7 @@ pub(crate) fn parse(matches: &ArgMatches) -> Result<BuildRequest, Failure> {
 }
 
 /// A tag as `-t` wants it: a name without a digest.
-fn tagged(text: &str) -> Result<Reference, String> {
+pub(super) fn tagged(text: &str) -> Result<Reference, String> {
     let reference = Reference::parse(text).map_err(|e| e.to_string())?;
     match reference.digest {
         Some(_) => Err("a tag can't have a digest".to_owned()),
@@ -456,47 +452,6 @@ fn named_context(text: &str) -> Result<(String, NamedContext), String> {
         None => NamedContext::Directory(PathBuf::from(value)),
     };
     Ok((name.to_lowercase(), context))
-}
-
-/// `--output`: `type=local,dest=DIR`, `type=tar[,dest=FILE]`, `type=image`, a directory, `-`.
-///
-/// # Errors
-/// Another type, or a missing destination.
-pub(crate) fn output(text: &str) -> Result<Export, Failure> {
-    let refuse = |why: &str| bad("output", text, why);
-    let words = parse_csv(text).map_err(|why| bad("output", text, why))?;
-    if let ([one], false) = (words.as_slice(), text.contains('=')) {
-        return Ok(Export::Files(match one.as_str() {
-            "-" => Files::Stdout,
-            path => Files::Directory(PathBuf::from(path)),
-        }));
-    }
-    let of = |name: &str| {
-        let pairs = words.iter().filter_map(|word| word.split_once('='));
-        pairs
-            .filter(|(key, _)| *key == name)
-            .map(|(_, value)| value)
-            .next_back()
-    };
-    let destination = of("dest")
-        .or(of("destination"))
-        .filter(|path| !path.is_empty());
-    match (of("type").unwrap_or_default(), destination) {
-        ("local", Some(path)) => Ok(Export::Files(Files::Directory(PathBuf::from(path)))),
-        ("local", None) => Err(refuse("type=local needs dest=DIRECTORY")),
-        ("tar", Some(path)) if path != "-" => Ok(Export::Files(Files::Tar(PathBuf::from(path)))),
-        ("tar", _) if std::io::stdout().is_terminal() => {
-            Err(refuse("a terminal takes no tar: give dest=FILE"))
-        }
-        ("tar", _) => Ok(Export::Files(Files::Stdout)),
-        ("image" | "docker", None) => Ok(Export::Image),
-        ("docker", Some(path)) => Ok(Export::Archive(Format::Docker, PathBuf::from(path))),
-        ("oci", Some(path)) => Ok(Export::Archive(Format::Oci, PathBuf::from(path))),
-        ("oci", None) => Err(refuse("type=oci needs dest=FILE")),
-        ("registry", _) => Err(refuse("there is no registry client yet")),
-        ("cacheonly", _) => Ok(Export::Image),
-        _ => Err(refuse("want type=local, tar, oci, docker or image")),
-    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{ArchiveError, CONTAINERD_NAME, DockerEntry};
 use crate::atomic;
 use crate::digest::Digest;
-use crate::image::{Image, ImageError};
+use crate::image::{Image, ImageError, UnlistedImage};
 use crate::manifest::{Descriptor, Index, Platform, REF_NAME};
 use crate::reference::Reference;
 use crate::store::Store;
@@ -46,26 +46,29 @@ pub fn save<N: AsRef<str>>(
     if chosen.is_empty() {
         return Err(ArchiveError::NoNames);
     }
-    write(store, &chosen, format, out)
+    write(store, &chosen, &BTreeMap::new(), format, out)
 }
 
-/// Saves one image with all its tags; it needn't be listed.
+/// Saves an image that isn't listed, with all its tags.
 ///
 /// # Errors
 /// When a part of it isn't there, or the archive can't be written.
 pub fn save_image(
     store: &Store,
-    image: Image,
+    unlisted: &UnlistedImage,
     format: Format,
     out: impl Write,
 ) -> Result<(), ArchiveError> {
+    let image = unlisted.image.clone();
     let tags = image.tags.iter().cloned().collect();
-    write(store, &[Chosen { image, tags }], format, out)
+    let chosen = [Chosen { image, tags }];
+    write(store, &chosen, &unlisted.documents, format, out)
 }
 
 fn write(
     store: &Store,
     chosen: &[Chosen],
+    unlisted: &BTreeMap<Digest, Vec<u8>>,
     format: Format,
     out: impl Write,
 ) -> Result<(), ArchiveError> {
@@ -82,7 +85,10 @@ fn write(
         blobs.extend(image.layers.iter().map(|l| (l.digest, Some(l.size))));
     }
     for (digest, size) in &blobs {
-        archive.blob(digest, *size)?;
+        match unlisted.get(digest) {
+            Some(bytes) => archive.file(&blob_name(digest), bytes)?,
+            None => archive.blob(digest, *size)?,
+        }
     }
     archive.document("index.json", &index(chosen))?;
     if format == Format::Docker {
