@@ -241,3 +241,44 @@ fn an_output_that_cannot_be_meant_or_written_is_told() {
         .fails(1);
     assert!(output.stderr.contains("missing/x"), "{output}");
 }
+
+#[test]
+fn squash_makes_one_layer_of_all_steps() {
+    let sandbox = scene(
+        "FROM base:1\nRUN mkdir -p /d/e && echo one > /d/one && echo gone > /gone && rm -r /home && rm /etc/group\n\
+         RUN echo two > /d/two && rm /gone /d/one && mkdir /home && touch /home/new && echo g > /etc/group\n\
+         WORKDIR /d\nCMD [\"true\"]\n",
+    );
+    build(&sandbox, "-t plain");
+    build(&sandbox, "-t img --squash");
+    let inspect = |name: &str| sandbox.inspect(name);
+    let layers = |name: &str| inspect(name)["RootFS"]["Layers"].as_array().unwrap().len();
+    assert_eq!(
+        (layers("base:1"), layers("plain"), layers("img")),
+        (1, 4, 2)
+    );
+    let files = |name: &str| {
+        let list = "cd / && find . -xdev ! -path './proc*' ! -path './sys*' ! -path './dev*' | sort && cat /d/two /etc/group";
+        let command = ["run", "--rm", "--network", "none", name, "sh", "-c", list];
+        sandbox.words(command).ok().stdout
+    };
+    assert_eq!(files("img"), files("plain"));
+    let history = sandbox
+        .rctr("history --no-trunc --format '{{.Size}} {{.Comment}}' img")
+        .ok();
+    assert!(history.lines()[0].contains("merge sha256:"), "{history}");
+    // What was added and taken away again is in no layer.
+    build(&sandbox, "--squash -o type=oci,dest=oci.tar");
+    let archive = fs::read(sandbox.work().join("oci.tar")).unwrap();
+    let has = |word: &str| {
+        archive
+            .windows(word.len())
+            .any(|window| window == word.as_bytes())
+    };
+    assert!(has("d/two\0") && !has("d/one\0") && !has(".wh.gone"));
+    // The second time it is served from the cache.
+    let first = id(&sandbox, "img");
+    build(&sandbox, "-t img --squash");
+    assert_eq!(id(&sandbox, "img"), first);
+    sandbox.assert_clean();
+}

@@ -290,10 +290,11 @@ impl Job<'_> {
     /// Makes all that is asked for.
     fn export(&self, engine: &Engine<'_>, built: &Built) -> Result<Image, BuildError> {
         let mut listed = None;
-        let unlisted = engine.unlisted_image(built)?;
+        let new = engine.assemble(built)?;
+        let unlisted = self.store.unlisted_image(new.clone())?;
         for output in &self.outputs {
             match output {
-                Output::Image => listed = Some(engine.create_image(built)?),
+                Output::Image => listed = Some(engine.create_image(new.clone())?),
                 Output::Nothing => {}
                 Output::Files(files) => engine.export(built, files)?,
                 Output::Archive(format, to) => engine.export_archive(&unlisted, *format, to)?,

@@ -77,7 +77,7 @@ fn base<'p>(plan: &'p Plan, chain: &[usize]) -> Option<&'p ImageConfig> {
 }
 
 /// The stages that make up a stage, base first.
-fn chain(plan: &Plan, stage: usize) -> Vec<usize> {
+pub(super) fn chain(plan: &Plan, stage: usize) -> Vec<usize> {
     let mut chain = vec![stage];
     while let Base::Stage(below) = plan.stages[chain[chain.len() - 1]].base {
         chain.push(below);

@@ -19,6 +19,7 @@ mod key;
 mod perform;
 mod remotes;
 pub mod run;
+mod squash;
 mod step;
 
 use std::collections::BTreeMap;
@@ -27,7 +28,7 @@ use std::sync::Arc;
 use rctr_runtime::plan::Driver;
 use rctr_storage::Store;
 use rctr_storage::digest::Digest;
-use rctr_storage::image::{Image, NewImage, UnlistedImage};
+use rctr_storage::image::{Image, NewImage};
 use rctr_storage::layer::LayerBlob;
 
 use crate::context::Context;
@@ -143,13 +144,13 @@ impl Engine<'_> {
         })
     }
 
-    /// The finished target as an image, with the request's tags.
+    /// Makes the image of [`assemble`](Self::assemble), with the request's tags.
     ///
     /// # Errors
     /// When the store can't be written.
-    pub fn create_image(&self, built: &Built) -> Result<Image, BuildError> {
+    pub fn create_image(&self, new: NewImage) -> Result<Image, BuildError> {
         let vertex = self.tracker.start("exporting to image");
-        let result = self.image(built, &vertex);
+        let result = self.image(new, &vertex);
         match &result {
             Ok(_) => vertex.completed(),
             Err(error) => vertex.failed(error.to_string()),
@@ -157,26 +158,9 @@ impl Engine<'_> {
         result
     }
 
-    /// The finished target as an image that the store knows nothing of.
-    ///
-    /// # Errors
-    /// When a document can't be made.
-    pub fn unlisted_image(&self, built: &Built) -> Result<UnlistedImage, BuildError> {
-        Ok(self.store.unlisted_image(self.new_image(built))?)
-    }
-
-    fn new_image(&self, built: &Built) -> NewImage {
-        NewImage {
-            config: image::config(self.plan, &built.stages),
-            layers: built.layers.clone(),
-            tags: self.request.tags.clone(),
-            parent: None,
-        }
-    }
-
-    fn image(&self, built: &Built, vertex: &Vertex) -> Result<Image, BuildError> {
+    fn image(&self, new: NewImage, vertex: &Vertex) -> Result<Image, BuildError> {
         let part = vertex.part("exporting layers");
-        let image = self.store.create_image(self.new_image(built))?;
+        let image = self.store.create_image(new)?;
         part.completed(0);
         vertex.note(format!("writing image {}", image.id));
         for tag in &self.request.tags {

@@ -122,13 +122,13 @@ fn put_over(layer: &Path, copier: &mut Copier) -> Result<(), TreeError> {
     Ok(())
 }
 
-fn is_whiteout(found: &Found<'_>) -> Result<bool, TreeError> {
+pub(super) fn is_whiteout(found: &Found<'_>) -> Result<bool, TreeError> {
     Ok(overlay::is_whiteout_device(&found.stat)
         || overlay::is_whiteout_file(found.dir, found.name, &found.stat)
             .map_err(TreeError::io("read", found.path))?)
 }
 
-fn is_opaque(found: &Found<'_>) -> Result<bool, TreeError> {
+pub(super) fn is_opaque(found: &Found<'_>) -> Result<bool, TreeError> {
     let look = || -> Result<bool, Errno> {
         let fd: OwnedFd = openat(found.dir, found.name, DIRECTORY, Mode::empty())?;
         overlay::is_opaque(&fd)

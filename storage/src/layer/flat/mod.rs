@@ -13,6 +13,7 @@
 
 mod compare;
 mod fill;
+mod squash;
 mod take;
 #[cfg(test)]
 mod tests;

@@ -65,14 +65,14 @@ fn take(flat: &Path, upper: &Path, comparison: &Comparison) -> Result<(), TreeEr
     copier.placer.finish()
 }
 
-fn make_opaque(placer: &mut Placer, path: &[u8]) -> Result<(), TreeError> {
+pub(super) fn make_opaque(placer: &mut Placer, path: &[u8]) -> Result<(), TreeError> {
     let failed = || TreeError::io("make opaque", path);
     let dir = placer.tree.directory(path, Missing::Fail)?;
     let fd = readable(dir, OsStr::new(".")).map_err(failed())?;
     overlay::set_opaque(&fd).map_err(failed())
 }
 
-fn make_whiteout(placer: &mut Placer, path: &[u8]) -> Result<(), TreeError> {
+pub(super) fn make_whiteout(placer: &mut Placer, path: &[u8]) -> Result<(), TreeError> {
     let (dir, name) = split(path);
     let parent = placer.tree.directory(dir, Missing::Create)?;
     match overlay::make_whiteout(parent, name) {
