@@ -7,6 +7,7 @@ mod bad_input;
 mod build;
 mod build_cache;
 mod build_output;
+mod build_travel;
 mod commit;
 mod cp;
 mod crash;

@@ -14,7 +14,7 @@ use rctr_storage::timestamp;
 use crate::context::{self, Context, ContextSource, DockerfileSource, Surroundings};
 use crate::dockerfile::{self, Dockerfile};
 use crate::engine::run::Cancel;
-use crate::engine::{BuildError, Built, Destination, Engine, Files, Host, Remotes};
+use crate::engine::{BuildError, Built, Destination, Engine, Files, Host, Remotes, Travelling};
 use crate::event::{Event, Progress, Stream};
 use crate::plan::{self, ImageFailure, Images, Plan};
 use crate::request::{BuildRequest, NamedContext};
@@ -274,6 +274,7 @@ impl Job<'_> {
             context,
             named: &named,
             remotes: Remotes::new(self.web, self.git),
+            travelling: &Travelling::open(&self.request.cache_from, self.store, tracker),
             tracker,
             cancel: self.cancel,
             place: &format!("{}\0{name}", context.name),
@@ -284,6 +285,7 @@ impl Job<'_> {
         let _ = context.hashes.save();
         let built = built?;
         let image = self.export(&engine, &built)?;
+        engine.write_caches(&built)?;
         Ok((Some(image), plan))
     }
 

@@ -44,6 +44,10 @@ pub struct BuildRequest {
     pub pull: bool,
     /// `--squash`.
     pub squash: bool,
+    /// `--cache-from`.
+    pub cache_from: Vec<CachePlace>,
+    /// `--cache-to`.
+    pub cache_to: Vec<CacheTo>,
     /// `--jobs`: steps that run at once; 0: no limit.
     pub jobs: usize,
     /// `SOURCE_DATE_EPOCH`: seconds since 1970 that all times in image and layers become.
@@ -56,6 +60,34 @@ pub struct BuildRequest {
     pub allow_insecure: bool,
     /// What is made of values that look like secrets.
     pub baked_secrets: BakedSecrets,
+}
+
+/// Where a cache travels to or from. A registry will be another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CachePlace {
+    /// A directory.
+    Local(PathBuf),
+}
+
+/// `--cache-to`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheTo {
+    /// Where to.
+    pub place: CachePlace,
+    /// What goes along.
+    pub mode: CacheMode,
+    /// That it can't be written doesn't fail the build.
+    pub ignore_error: bool,
+}
+
+/// Which steps a cache has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CacheMode {
+    /// Those of the target.
+    #[default]
+    Min,
+    /// Those of all stages.
+    Max,
 }
 
 /// What happens when a value that looks like a secret would be baked into the image.

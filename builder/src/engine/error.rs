@@ -42,6 +42,9 @@ pub enum BuildError {
     /// The target's files can't be read.
     #[error(transparent)]
     Tree(#[from] rctr_storage::tree::TreeError),
+    /// A cache can't be written elsewhere.
+    #[error(transparent)]
+    Cache(#[from] rctr_storage::cache::PortableError),
     /// A step failed.
     #[error(transparent)]
     Step(Box<StepFailure>),
@@ -77,6 +80,7 @@ impl Explain for BuildError {
             Self::Plan(error) => error.hint(),
             Self::Copy(error) => error.hint(),
             Self::Remote(error) => error.hint(),
+            Self::Cache(error) => error.hint(),
             Self::Archive(error) => error.hint(),
             Self::Export { .. } | Self::Tree(_) => None,
             Self::Image(error) => error.hint(),

@@ -21,6 +21,7 @@ mod remotes;
 pub mod run;
 mod squash;
 mod step;
+mod travel;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,6 +40,7 @@ use crate::tracker::{Tracker, Vertex};
 pub use error::{BuildError, Cause, Kept, StepFailure};
 pub use export::{Destination, Files};
 pub use remotes::{RemoteError, Remotes};
+pub use travel::Travelling;
 
 /// What a build has of the host.
 pub trait Host: Sync {
@@ -64,6 +66,8 @@ pub struct Engine<'a> {
     pub named: &'a BTreeMap<String, Context>,
     /// What ADD fetches.
     pub remotes: Remotes<'a>,
+    /// Caches from elsewhere, and to elsewhere.
+    pub travelling: &'a Travelling,
     /// Who hears of it.
     pub tracker: &'a Tracker,
     /// Ends it early.
@@ -77,6 +81,7 @@ pub struct Engine<'a> {
 /// A step that is done.
 #[derive(Debug, Clone)]
 struct FinishedStep {
+    key: Digest,
     layer: LayerBlob,
     /// RFC 3339: when it was run.
     created: String,
@@ -129,7 +134,10 @@ impl Engine<'_> {
         let (driver, stages): (_, Vec<Finished>) = if partial.iter().enumerate().all(complete) {
             (None, partial.into_iter().flatten().collect())
         } else {
-            self.fail_on_miss()?;
+            // What other caches have can only be told later.
+            if self.travelling.is_empty() {
+                self.fail_on_miss()?;
+            }
             let driver = self.host.enter().map_err(BuildError::Host)?;
             (Some(driver), self.execute(driver, partial, &vertices)?)
         };

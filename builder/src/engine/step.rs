@@ -43,6 +43,9 @@ struct Found {
 /// Files beyond this number are not told apart in a record.
 const FILES: usize = 5000;
 
+/// The memos of what a COPY selects.
+pub(super) const SELECTION: &str = "selection";
+
 impl Found {
     fn add_to(self, inputs: &mut Inputs, what: &str) {
         inputs.add(what, self.digest.to_string());
@@ -166,6 +169,7 @@ impl Engine<'_> {
                 true => finished.push(
                     record.key,
                     FinishedStep {
+                        key: record.key,
                         layer: record.layer,
                         created: record.created,
                     },
@@ -188,6 +192,7 @@ impl Engine<'_> {
         finished.push(
             record.key,
             FinishedStep {
+                key: record.key,
                 layer: record.layer,
                 created: record.created,
             },
@@ -229,6 +234,9 @@ impl Engine<'_> {
             if let Some(record) = self.store.cached_step(&keyed.key)? {
                 return Ok((record, false));
             }
+            if let Some(record) = self.travelling.take(self.store, &keyed.key, vertex) {
+                return Ok((record, false));
+            }
             if self.request.explain {
                 let before = self.store.last_like(&place);
                 let before = before.as_ref().map(|record| record.inputs.as_slice());
@@ -238,6 +246,7 @@ impl Engine<'_> {
         } else {
             None
         };
+        self.fail_on_miss()?;
         let _turn = board.turn()?;
         vertex.started();
         let began = Instant::now();
@@ -405,7 +414,8 @@ impl Engine<'_> {
             return Ok(None);
         };
         let memo = key.map(|key| key::selection(&key, step));
-        if let Some(digest) = memo.and_then(|memo| self.store.memo("selection", &memo)) {
+        if let Some(digest) = memo.and_then(|memo| self.store.memo(SELECTION, &memo)) {
+            memo.inspect(|memo| self.travelling.note(*memo, digest));
             let inputs = Vec::new();
             return Ok(Some(Found { digest, inputs }));
         }
@@ -420,7 +430,8 @@ impl Engine<'_> {
             &self.remotes.of(step, self.store, vertex)?,
         )?;
         if let Some(memo) = memo {
-            self.store.set_memo("selection", &memo, &selection.digest)?;
+            self.store.set_memo(SELECTION, &memo, &selection.digest)?;
+            self.travelling.note(memo, selection.digest);
         }
         Ok(Some(Found {
             digest: selection.digest,

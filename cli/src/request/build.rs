@@ -11,6 +11,7 @@ use rctr_builder::request::{BakedSecrets, BuildRequest, NamedContext, SecretSour
 use rctr_storage::manifest::Platform;
 use rctr_storage::reference::Reference;
 
+use super::build_cache;
 use super::isolation::parse_ulimit;
 use super::network::parse_host;
 use super::values::{pairs, parse_csv, parse_size};
@@ -222,6 +223,8 @@ pub(crate) fn parse(matches: &ArgMatches) -> Result<BuildRequest, Failure> {
         no_cache: is_on(matches, "no-cache"),
         no_cache_filter: words_of(matches, "no-cache-filter"),
         pull: is_on(matches, "pull"),
+        cache_from: build_cache::from(matches)?,
+        cache_to: build_cache::to(matches)?,
         squash: is_on(matches, "squash"),
         explain: is_on(matches, "explain"),
         fail_on_miss: is_on(matches, "fail-on-miss"),

@@ -12,6 +12,7 @@ use crate::report::{ENGINE, Failure};
 use rctr_runtime::signals;
 
 pub(crate) mod build;
+mod build_cache;
 pub(crate) mod build_output;
 pub(crate) mod flags;
 mod health;
