@@ -6,6 +6,7 @@ mod harness;
 mod bad_input;
 mod build;
 mod build_cache;
+mod build_options;
 mod build_output;
 mod build_travel;
 mod commit;

@@ -6,6 +6,7 @@
 use rctr_storage::cache::StepInput;
 use rctr_storage::digest::{Digest, Hasher};
 use rctr_storage::image::Image;
+use rctr_storage::layer::LayerBlob;
 
 use crate::plan::{CopyFrom, CopyStep, PlannedSource, RunMount, RunStep, WorkdirStep};
 use crate::request::BuildRequest;
@@ -73,8 +74,13 @@ pub(super) fn scratch() -> Digest {
 
 /// The key of a stage that starts from an image: its layers, whatever its config says.
 pub(super) fn image(image: &Image) -> Digest {
+    layers(&image.layers)
+}
+
+/// The key of files that don't change.
+pub(super) fn layers(layers: &[LayerBlob]) -> Digest {
     let mut hasher = Hasher::new();
-    for layer in &image.layers {
+    for layer in layers {
         hasher.update(layer.diff_id.to_string().as_bytes());
     }
     hasher.finish()

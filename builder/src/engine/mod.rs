@@ -234,8 +234,12 @@ impl Engine<'_> {
     /// Whether the cache may serve a stage's steps.
     fn may_use_cache(&self, stage: usize) -> bool {
         let filter = &self.request.no_cache_filter;
-        let name = self.plan.stages[stage].name.as_ref();
-        !self.request.no_cache && name.is_none_or(|name| !filter.contains(name))
+        // What stands on a stage that is run again would have another base than when it was made.
+        let filtered = |stage: &usize| {
+            let name = self.plan.stages[*stage].name.as_ref();
+            name.is_some_and(|name| filter.contains(name))
+        };
+        !self.request.no_cache && !image::chain(self.plan, stage).iter().any(filtered)
     }
 
     fn fail_on_miss(&self) -> Result<(), BuildError> {

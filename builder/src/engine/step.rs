@@ -460,7 +460,9 @@ impl Engine<'_> {
                     return Ok(None);
                 };
                 let layers = self.lowers(&finished);
-                (Source::Layers(layers), Some(finished.key))
+                // Not the stage's own key: a step that was run again has the same key and other files.
+                let key = key::layers(&finished.layers);
+                (Source::Layers(layers), Some(key))
             }
         }))
     }
