@@ -9,6 +9,7 @@ use rctr_storage::archive::Format;
 use rctr_storage::cache::{BuildEntry, BuildLog, BuildResult, LogStream};
 use rctr_storage::image::{Image, ImageError};
 use rctr_storage::manifest::Platform;
+use rctr_storage::session::Pin;
 use rctr_storage::timestamp;
 
 use crate::context::{self, Context, ContextSource, DockerfileSource, Surroundings};
@@ -16,7 +17,7 @@ use crate::dockerfile::{self, Dockerfile};
 use crate::engine::run::Cancel;
 use crate::engine::{BuildError, Built, Destination, Engine, Files, Host, Remotes, Travelling};
 use crate::event::{Event, Progress, Stream};
-use crate::plan::{self, ImageFailure, Images, Plan};
+use crate::plan::{self, Base, ImageFailure, Images, Plan, PlannedStage};
 use crate::request::{BuildRequest, NamedContext};
 use crate::source::Warning;
 use crate::tracker::Tracker;
@@ -121,6 +122,8 @@ fn record(log: &BuildLog, event: &Event) {
 struct StoreImages<'a> {
     store: &'a Store,
     tracker: &'a Tracker,
+    /// Their layers are going to be read.
+    pins: bool,
 }
 
 impl Images for StoreImages<'_> {
@@ -128,7 +131,7 @@ impl Images for StoreImages<'_> {
         let vertex = self
             .tracker
             .start(format!("[internal] load metadata for {name}"));
-        match self.store.find_image(name) {
+        match self.pinned(name) {
             Ok(image) => {
                 vertex.completed();
                 Ok(image)
@@ -148,6 +151,26 @@ impl Images for StoreImages<'_> {
 
     fn layers(&self, image: &Image) -> Vec<PathBuf> {
         self.store.snapshot(image)
+    }
+}
+
+impl StoreImages<'_> {
+    /// The image; nobody deletes its layers until the build ends.
+    fn pinned(&self, name: &str) -> Result<Image, ImageError> {
+        let image = self.store.find_image(name)?;
+        if !self.pins {
+            return Ok(image);
+        }
+        let pins = image.layers.iter();
+        let pins = pins.flat_map(|layer| [Pin::Blob(layer.digest), Pin::Layer(layer.diff_id)]);
+        self.store.pin(&pins.collect::<Vec<_>>())?;
+        // What is there under the pins stays.
+        let again = self.store.find_image(name)?;
+        match again.id == image.id {
+            true => Ok(again),
+            // The name was moved in between.
+            false => self.pinned(name),
+        }
     }
 }
 
@@ -258,6 +281,7 @@ impl Job<'_> {
         let images = StoreImages {
             store: self.store,
             tracker,
+            pins: !self.check,
         };
         let plan = plan::plan(file, &self.request, &images)?;
         for warning in &plan.warnings {
@@ -283,10 +307,25 @@ impl Job<'_> {
         let built = engine.build();
         // Also after a failure: what was read needn't be read again. What can't be kept is read again.
         let _ = context.hashes.save();
-        let built = built?;
-        let image = self.export(&engine, &built)?;
-        engine.write_caches(&built)?;
-        Ok((Some(image), plan))
+        let image = built.and_then(|built| {
+            let image = self.export(&engine, &built)?;
+            engine.write_caches(&built)?;
+            Ok(image)
+        });
+        self.let_bases_go(&plan);
+        Ok((Some(image?), plan))
+    }
+
+    /// Base images that were removed meanwhile: only this build has held their layers.
+    fn let_bases_go(&self, plan: &Plan) {
+        let is_gone = |stage: &PlannedStage| match &stage.base {
+            Base::Image(image) => self.store.find_image(&image.id.hex()).is_err(),
+            _ => false,
+        };
+        if plan.stages.iter().any(is_gone) {
+            // What fails now is done by `image prune` or `system check --repair`.
+            let _ = self.store.abandon();
+        }
     }
 
     /// Makes all that is asked for.

@@ -131,12 +131,12 @@ impl Store {
 }
 
 impl Store {
-    /// After a failed addition: forgets what this store's session has pinned, and deletes what nothing refers to. Needs
+    /// After a failed addition, or when what was to be used has been removed: forgets what this store's session has pinned, and deletes what nothing refers to. Needs
     /// ids.
     ///
     /// # Errors
     /// As [`Store::sweep`].
-    pub(crate) fn abandon(&self) -> Result<Freed, ImageError> {
+    pub fn abandon(&self) -> Result<Freed, ImageError> {
         self.unpin()?;
         self.sweep()
     }

@@ -1,5 +1,7 @@
 //! Why a build fails.
 
+use std::io::ErrorKind;
+
 use rctr_storage::explain::Explain;
 use rctr_storage::image::ImageError;
 use rctr_storage::layer::LayerError;
@@ -70,6 +72,9 @@ pub enum BuildError {
 
 impl Explain for BuildError {
     fn hint(&self) -> Option<String> {
+        if disk_is_full(self) {
+            return Some(ROOM.to_owned());
+        }
         match self {
             Self::Source(error) => error.hint.clone(),
             Self::Step(failure) => failure.hint(),
@@ -90,12 +95,24 @@ impl Explain for BuildError {
     }
 }
 
+const ROOM: &str = "free space in the store (`rctr system df`, `rctr builder prune`), then build again: what is \
+    finished is in the cache";
+
+/// Whether a full disk is at the bottom of it.
+fn disk_is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let is_full = |kind| matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+    std::iter::successors(Some(error), |error| error.source()).any(|error| {
+        let io = error.downcast_ref::<std::io::Error>();
+        io.is_some_and(|error| is_full(error.kind()))
+    })
+}
+
 /// An error of any kind, with all that is beneath it.
 pub type Cause = Box<dyn Explain + Send + Sync>;
 
 /// A step that failed, and all that helps to see why.
 #[derive(Debug, thiserror::Error)]
-#[error("{cause}")]
+#[error("{}", super::step::causes(&**cause))]
 pub struct StepFailure {
     /// Its lines.
     pub place: Place,
@@ -126,8 +143,19 @@ impl Kept {
     }
 }
 
+impl StepFailure {
+    /// Whether the program has said that it had no room.
+    fn lacked_room(&self) -> bool {
+        const SAID: &[u8] = b"No space left on device";
+        self.tail.windows(SAID.len()).any(|window| window == SAID)
+    }
+}
+
 impl Explain for StepFailure {
     fn hint(&self) -> Option<String> {
+        if self.lacked_room() || disk_is_full(&*self.cause) {
+            return Some(ROOM.to_owned());
+        }
         self.cause.hint()
     }
 }

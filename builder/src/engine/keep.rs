@@ -1,49 +1,47 @@
-//! What a failed RUN leaves: its files as an image, so that `rctr run -it` looks at them.
+//! What a failed RUN leaves: its files as an image, so that `rctr run -it` looks at them. Of each stage of a Dockerfile the
+//! newest one is kept: a memo names it, and it goes when the stage fails anew or is built.
 
 use std::path::Path;
 
+use nix::sys::statvfs::statvfs;
 use rctr_runtime::plan::Driver;
-use rctr_storage::image::{ImageError, NewImage};
+use rctr_storage::digest::Digest;
+use rctr_storage::image::{Image, ImageError, NewImage};
 use rctr_storage::layer::KeepUpper;
+use rctr_storage::removal::RemoveImage;
 
 use super::perform::Work;
 use super::{Engine, Kept, image};
 use crate::plan::RunStep;
+
+/// The memo's kind: a stage of a Dockerfile, and the ID of its image.
+const MEMO: &str = "kept";
+/// With less than a hundredth of the disk free nothing is kept: the next build needs the room.
+const FREE: u64 = 100;
 
 /// The state of the step, as an image without a name. `None`: it can't be kept, which is no further failure.
 pub(super) fn keep(
     engine: &Engine<'_>,
     step: &RunStep,
     work: &Work<'_>,
-    upper: &Path,
+    directory: &Path,
 ) -> Option<Kept> {
-    // With the copy driver there is no upper directory.
-    if work.driver == Driver::Copy {
+    engine.forget_kept(work.at.stage);
+    if is_full(directory) {
         return None;
     }
-    let made = || -> Result<String, ImageError> {
-        let mut config = image::unfinished(engine.plan, work.at.stage);
-        config.config.env = step.env.clone();
-        config.config.user = step.user.clone();
-        config.config.working_dir = step.cwd.display().to_string();
-        config.config.entrypoint = None;
-        config.config.cmd = Some(vec!["/bin/sh".to_owned()]);
-        let mut layers = work.finished.layers.clone();
-        let layer = engine
-            .store
-            .add_upper(upper, KeepUpper::Move, &[])
-            .map_err(|error| ImageError::Incomplete {
-                part: error.to_string(),
-            })?;
-        layers.push(layer);
-        let image = engine.store.create_image(NewImage {
-            config,
-            layers,
-            tags: Vec::new(),
-            parent: None,
-        })?;
-        Ok(image.id.hex()[..12].to_owned())
+    let upper = match work.driver {
+        Driver::Copy => {
+            let lowers = engine.lowers(work.finished);
+            let merged = directory.join("merged");
+            engine.store.upper_of_flat(&merged, &lowers).ok()?
+        }
+        _ => directory.join("upper"),
     };
+    let image = image_of(engine, step, work, &upper).ok()?;
+    let memo = engine.kept_key(work.at.stage);
+    // Without a memo it stays until `image prune`.
+    let _ = engine.store.set_memo(MEMO, &memo, &image.id);
     let shell = step
         .argv
         .first()
@@ -51,7 +49,59 @@ pub(super) fn keep(
         .cloned()
         .unwrap_or_else(|| "sh".to_owned());
     Some(Kept {
-        image: made().ok()?,
+        image: image.id.hex()[..12].to_owned(),
         shell,
     })
+}
+
+fn is_full(path: &Path) -> bool {
+    statvfs(path).is_ok_and(|disk| disk.blocks_available() < disk.blocks() / FREE)
+}
+
+fn image_of(
+    engine: &Engine<'_>,
+    step: &RunStep,
+    work: &Work<'_>,
+    upper: &Path,
+) -> Result<Image, ImageError> {
+    let mut config = image::unfinished(engine.plan, work.at.stage);
+    config.config.env = step.env.clone();
+    config.config.user = step.user.clone();
+    config.config.working_dir = step.cwd.display().to_string();
+    config.config.entrypoint = None;
+    config.config.cmd = Some(vec!["/bin/sh".to_owned()]);
+    let mut layers = work.finished.layers.clone();
+    let layer = engine
+        .store
+        .add_upper(upper, KeepUpper::Move, &[])
+        .map_err(|error| ImageError::Incomplete {
+            part: error.to_string(),
+        })?;
+    layers.push(layer);
+    engine.store.create_image(NewImage {
+        config,
+        layers,
+        tags: Vec::new(),
+        parent: None,
+    })
+}
+
+impl Engine<'_> {
+    fn kept_key(&self, stage: usize) -> Digest {
+        let label = &self.plan.stages[stage].label;
+        Digest::of(format!("{}#{label}", self.place).as_bytes())
+    }
+
+    /// Removes what a failed step of this stage has left in an earlier build, unless somebody has named it or uses it.
+    /// Needs ids.
+    pub(super) fn forget_kept(&self, stage: usize) {
+        let Some(id) = self.store.memo(MEMO, &self.kept_key(stage)) else {
+            return;
+        };
+        let unnamed = |image: &Image| image.tags.is_empty() && image.digests.is_empty();
+        if self.store.find_image(&id.hex()).is_ok_and(|i| unnamed(&i)) {
+            // A container of it is the user's: then it stays.
+            let _ = self.store.remove_image(&id.hex(), RemoveImage::default());
+        }
+    }
 }

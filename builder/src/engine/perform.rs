@@ -76,7 +76,8 @@ impl Engine<'_> {
         if let (Operation::Run(_), Some(epoch)) = (&step.operation, self.plan.epoch) {
             tree::clamp_times(&upper, epoch)?;
         }
-        let layer = self.store.add_upper(&upper, KeepUpper::Move, &[])?;
+        let added = self.store.add_upper(&upper, KeepUpper::Move, &[]);
+        let layer = added.map_err(|e| self.failed(work, Box::new(e), Vec::new(), None))?;
         // What stays is removed with the session.
         let _ = tree::remove_tree(&directory);
         Ok(layer)
@@ -115,7 +116,7 @@ impl Engine<'_> {
             Err(error) => {
                 let kept = match error {
                     RunError::Exit { .. } | RunError::Signal { .. } => {
-                        keep::keep(self, step, work, &directory.join("upper"))
+                        keep::keep(self, step, work, directory)
                     }
                     _ => None,
                 };
@@ -181,7 +182,7 @@ impl Engine<'_> {
     ) -> BuildError {
         let stage = &self.plan.stages[work.at.stage];
         let step = &stage.steps[work.at.number];
-        work.vertex.failed(cause.to_string());
+        work.vertex.failed(super::step::causes(&*cause));
         BuildError::Step(Box::new(StepFailure {
             place: Place {
                 file: self.plan.file.clone(),

@@ -129,8 +129,14 @@ impl Engine<'_> {
             }
         });
         let outcome = board.outcome();
-        // Also after a failure: what was finished serves the next build.
-        self.store.sync_build()?;
+        match outcome {
+            // Who has pressed ^C waits for no disk. Until the next build syncs, only a power cut takes what was finished.
+            Err(BuildError::Canceled) => {}
+            // The failure is the news.
+            Err(_) => drop(self.store.sync_build()),
+            // What was finished serves the next build.
+            Ok(_) => self.store.sync_build()?,
+        }
         outcome
     }
 
@@ -159,7 +165,8 @@ impl Engine<'_> {
             let (record, fresh) = match result {
                 Ok(done) => done,
                 Err(error) => {
-                    for waiting in &vertices[number + 1..] {
+                    let interrupted = matches!(error, BuildError::Canceled);
+                    for waiting in &vertices[number + usize::from(!interrupted)..] {
                         waiting.canceled();
                     }
                     return Err(self.placed(error, step));
@@ -177,6 +184,7 @@ impl Engine<'_> {
                 false => self.served(stage, &mut finished, record, &vertices[number])?,
             }
         }
+        self.forget_kept(stage);
         Ok(finished)
     }
 
@@ -248,6 +256,9 @@ impl Engine<'_> {
         };
         self.fail_on_miss()?;
         let _turn = board.turn()?;
+        if self.cancel.is_canceled() {
+            return Err(BuildError::Canceled);
+        }
         vertex.started();
         let began = Instant::now();
         let layer = self.perform(&Work {
@@ -300,6 +311,8 @@ impl Engine<'_> {
         let lock = self.store.step_lock(key, &mut |pid| {
             if !std::mem::replace(&mut told, true) {
                 let who = pid.map_or_else(String::new, |pid| format!(" (process {pid})"));
+                // What hasn't begun is shown nowhere.
+                vertex.started();
                 vertex.note(format!(
                     "waiting for another build that runs this step{who}"
                 ));
@@ -479,7 +492,11 @@ pub(super) fn causes(error: &(impl std::error::Error + ?Sized)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
-        text.push_str(&format!(": {cause}"));
+        let told = cause.to_string();
+        // Some messages end with their cause's.
+        if !text.ends_with(&told) {
+            text.push_str(&format!(": {told}"));
+        }
         next = cause.source();
     }
     text
