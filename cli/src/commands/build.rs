@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use clap::ArgMatches;
@@ -48,6 +49,8 @@ struct Here<'a> {
     cancel: &'a Arc<Cancel>,
     /// Since it was entered.
     entered: OnceLock<Driver>,
+    /// The signal that has ended the build; 0: none.
+    signal: &'a Arc<AtomicU8>,
 }
 
 impl Host for Here<'_> {
@@ -62,7 +65,7 @@ impl Host for Here<'_> {
         };
         let driver = enter().map_err(|failure| -> Cause { Box::new(Refused(failure)) })?;
         // Until here this process had to have one thread.
-        end_by_signal(self.cancel);
+        end_by_signal(self.cancel, self.signal);
         self.display.entered();
         Ok(*self.entered.get_or_init(|| driver))
     }
@@ -91,7 +94,7 @@ impl Explain for Refused {
 }
 
 /// Ctrl-C ends the steps under way; the second one ends us, too.
-fn end_by_signal(cancel: &Arc<Cancel>) {
+fn end_by_signal(cancel: &Arc<Cancel>, told: &Arc<AtomicU8>) {
     let mut set = SigSet::empty();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         set.add(signal);
@@ -100,10 +103,11 @@ fn end_by_signal(cancel: &Arc<Cancel>) {
     if set.thread_block().is_err() {
         return;
     }
-    let cancel = Arc::clone(cancel);
+    let (cancel, told) = (Arc::clone(cancel), Arc::clone(told));
     std::thread::spawn(move || {
         for signals in 0.. {
             let Ok(signal) = set.wait() else { return };
+            told.store(signal as u8, Ordering::Relaxed);
             cancel.cancel();
             if signals > 0 {
                 let mut one = SigSet::empty();
@@ -133,6 +137,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
     let display = Display::new(style);
     let cancel = Cancel::new().map_err(|error| io_failure("cannot make a descriptor", &error))?;
     let cancel = Arc::new(cancel);
+    let signal = Arc::new(AtomicU8::new(0));
     let shell = match words::text(matches, "on-error") {
         None | Some("fail") => false,
         Some("shell") => true,
@@ -149,6 +154,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
             display: &display,
             cancel: &cancel,
             entered: OnceLock::new(),
+            signal: &signal,
         },
         web: &fetch::Client::new(web()),
         git: &git(),
@@ -180,7 +186,13 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
             if let (BuildError::Step(step), true) = (&error, shell) {
                 open_shell(step.kept.as_ref());
             }
-            Err(report::failure(error))
+            let interrupted = matches!(error, BuildError::Canceled);
+            let failure = report::failure(error);
+            Err(match signal.load(Ordering::Relaxed) {
+                // As of a program that the signal has ended.
+                signal @ 1.. if interrupted => failure.code(128 + signal),
+                _ => failure,
+            })
         }
     }
 }
@@ -236,6 +248,8 @@ fn open_shell(kept: Option<&Kept>) {
         output::note("rctr: warning: no shell can be opened: the step left no files");
         return;
     };
+    // It is to get its signals itself. Failing, ^C does nothing there.
+    let _ = SigSet::empty().thread_set_mask();
     let words = ["run", "--rm", "-i"].iter().copied();
     let terminal = std::io::stdin().is_terminal().then_some("-t");
     let child = std::process::Command::new("/proc/self/exe")

@@ -64,11 +64,15 @@ impl Vertex {
     }
 
     fn log(&mut self, bytes: &[u8]) {
-        self.rest.extend_from_slice(bytes);
-        while let Some(end) = self.rest.iter().position(|b| *b == b'\n') {
-            let line: Vec<u8> = self.rest.drain(..=end).collect();
-            self.lines.push(printable(&line));
-        }
+        let Some(end) = bytes.iter().rposition(|b| *b == b'\n') else {
+            self.rest.extend_from_slice(bytes);
+            return;
+        };
+        self.rest.extend_from_slice(&bytes[..end]);
+        // A step may print a hundred thousand lines: only the last ones are looked at.
+        let lines: Vec<&[u8]> = self.rest.rsplit(|b| *b == b'\n').take(KEPT).collect();
+        self.lines.extend(lines.into_iter().rev().map(printable));
+        self.rest = bytes[end + 1..].to_vec();
         let surplus = self.lines.len().saturating_sub(KEPT);
         self.lines.drain(..surplus);
     }
@@ -104,12 +108,12 @@ impl Model {
             Event::Started { at, .. } => {
                 vertex.phase = Phase::Running;
                 vertex.started = Some(*at);
-                self.order.push(id);
+                self.show(id);
             }
             Event::Cached { at, .. } => {
                 vertex.phase = Phase::Cached;
                 (vertex.started, vertex.ended) = (Some(*at), Some(*at));
-                self.order.push(id);
+                self.show(id);
             }
             Event::Missed { why, .. } => vertex.why = Some(why.clone()),
             Event::Completed { at, error, .. } => {
@@ -136,6 +140,13 @@ impl Model {
                 completed: *completed,
             }),
             Event::Warning(_) => {}
+        }
+    }
+
+    /// One that has waited for another build begins twice.
+    fn show(&mut self, id: usize) {
+        if !self.order.contains(&id) {
+            self.order.push(id);
         }
     }
 

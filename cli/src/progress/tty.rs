@@ -154,10 +154,12 @@ const FAINT: u8 = 2;
 fn frame(model: &Model, now: Duration, columns: usize, over: bool) -> Vec<Line> {
     let (done, all) = model.count();
     let failed = model.vertices.values().any(|v| v.phase == Phase::Failed);
-    let end = match (over, failed) {
-        (true, false) => " FINISHED",
-        (true, true) => " ERROR",
-        (false, _) => "",
+    let canceled = model.vertices.values().any(|v| v.phase == Phase::Canceled);
+    let end = match (over, failed, canceled) {
+        (true, false, false) => " FINISHED",
+        (true, true, _) => " ERROR",
+        (true, false, true) => " CANCELED",
+        (false, ..) => "",
     };
     let mut lines = vec![Line {
         text: format!("[+] Building {} ({done}/{all}){end}", seconds(now)),
