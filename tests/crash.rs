@@ -7,10 +7,11 @@ use std::time::{Duration, SystemTime};
 use crate::harness::{Process, Sandbox};
 
 /// Small, good enough, and the same again for the same seed.
-struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    fn new() -> Self {
+    /// With a seed from the clock, or RCTR_KILL_SEED.
+    pub(crate) fn new() -> Self {
         let clock = || {
             SystemTime::now()
                 .duration_since(SystemTime::UNIX_EPOCH)
@@ -26,8 +27,13 @@ impl Dice {
         )
     }
 
+    /// What gives the same rolls again from here.
+    pub(crate) fn seed(&self) -> u64 {
+        self.0
+    }
+
     /// 0 to `sides` - 1.
-    fn roll(&mut self, sides: u64) -> u64 {
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -89,7 +95,7 @@ fn killing_anything_at_any_moment_loses_nothing() {
     let commands: Vec<_> = COMMANDS.iter().filter(|c| c.starts_with(&only)).collect();
     let mut dice = Dice::new();
     for round in 0..rounds() {
-        let seed = dice.0;
+        let seed = dice.seed();
         let command = commands[dice.roll(commands.len() as u64) as usize];
         let what = format!("round {round} (RCTR_KILL_SEED={seed}): {command}");
         sandbox.run("-d --name victim0", "sleep 1000").ok();

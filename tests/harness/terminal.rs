@@ -101,6 +101,11 @@ impl Terminal {
         }
     }
 
+    /// All that was shown so far.
+    pub(crate) fn screen(&self) -> &str {
+        &self.seen
+    }
+
     /// Changes the terminal's size.
     pub(crate) fn resize(&self, rows: u16, columns: u16) {
         let size = [rows.to_string(), columns.to_string()];
