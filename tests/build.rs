@@ -131,15 +131,15 @@ fn failing_step_shows_its_lines_its_output_and_its_code() {
 fn stages_are_built_when_they_are_needed_and_at_once() {
     let sandbox = Sandbox::with_busybox();
     let dockerfile = "FROM busybox AS unused\nRUN exit 1\n\
-        FROM busybox AS a\nRUN sleep 2; echo a > /out\nFROM busybox AS b\nRUN sleep 2; echo b > /out\n\
-        FROM busybox AS c\nRUN sleep 2; echo c > /out\nFROM busybox\n\
+        FROM busybox AS a\nRUN sleep 3; echo a > /out\nFROM busybox AS b\nRUN sleep 3; echo b > /out\n\
+        FROM busybox AS c\nRUN sleep 3; echo c > /out\nFROM busybox\n\
         COPY --from=a /out /a\nCOPY --from=b /out /b\nCOPY --from=2 /a /never\nCOPY --from=c /out /c\n";
     let dockerfile = dockerfile.replace("COPY --from=2 /a /never\n", "COPY --from=3 /out /d\n");
     let began = std::time::Instant::now();
     build(&sandbox, "", &dockerfile);
     let lasted = began.elapsed();
     assert_eq!(run(&sandbox, "cat /a /b /c /d"), "a\nb\nc\nc\n");
-    assert!(lasted.as_secs_f64() < 5.0, "{lasted:?}");
+    assert!(lasted.as_secs_f64() < 8.0, "{lasted:?}");
     let again = build(&sandbox, "", &dockerfile);
     assert_eq!(again.stderr.matches("CACHED").count(), 7, "{again}");
 }

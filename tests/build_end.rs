@@ -43,7 +43,8 @@ fn signals_end_a_build_at_once() {
         let output = running.wait();
         let lasted = began.elapsed();
         assert_eq!(output.code, code, "{output}");
-        assert!(lasted < Duration::from_secs(1), "{lasted:?}");
+        // It would never end by itself; a busy disk may take its time.
+        assert!(lasted < Duration::from_secs(10), "{lasted:?}");
         let output = output.says("interrupted").says("CANCELED");
         assert!(!output.stderr.contains("ERROR"), "{output}");
         sandbox.rctr("image inspect img").fails(1);
@@ -141,7 +142,7 @@ fn build_that_waits_goes_on_when_the_other_is_killed_or_fails() {
         let began = Instant::now();
         let output = second.wait();
         assert_eq!(output.code, 0, "{output}");
-        assert!(began.elapsed() < Duration::from_secs(5));
+        assert!(began.elapsed() < Duration::from_secs(30));
     }
     sandbox.rctr("image prune -f").ok();
     sandbox.assert_nothing_left();

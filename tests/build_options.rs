@@ -179,7 +179,7 @@ fn one_job_runs_one_step_at_a_time() {
     // busybox's date has no nanoseconds: the lock of a shared cache mount tells.
     let file = file.replace(
         "RUN date +%s%N > /begin; sleep 0.3; date +%s%N > /end",
-        "RUN --mount=type=cache,target=/c mkdir /c/busy && sleep 1 && rmdir /c/busy",
+        "RUN --mount=type=cache,target=/c mkdir /c/busy && sleep 2 && rmdir /c/busy",
     );
     let sandbox = scene(&file);
     build(&sandbox, "--jobs 1 --no-cache");
