@@ -21,16 +21,34 @@ pub enum Cloned {
     },
 }
 
+/// Whether this process has one thread, or has so at once: pthread_join(3) returns when a thread has given up its memory,
+/// a moment before the kernel takes it off the list. On a busy machine that moment is long.
+fn is_alone() -> bool {
+    // A directory's link count is 2 plus its subdirectories: one for each thread.
+    let one = || {
+        let task = std::fs::metadata("/proc/self/task");
+        !task.is_ok_and(|task| std::os::unix::fs::MetadataExt::nlink(&task) > 3)
+    };
+    let end = std::time::Instant::now() + THREADS_END;
+    while !one() {
+        if std::time::Instant::now() > end {
+            return false;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    true
+}
+
+/// How long threads that were joined may take to vanish.
+const THREADS_END: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// clone3(2) without shared memory: fork(2) into new namespaces. `flags` are `CLONE_NEW*` and `CLONE_PARENT`.
 ///
 /// # Errors
 /// As clone3(2); `EBUSY` when this process has more than one thread (the child gets a copy of memory in which another
 /// thread may have held malloc's lock).
 pub fn clone_process(flags: c_int) -> io::Result<Cloned> {
-    // A directory's link count is 2 plus its subdirectories: one for each thread.
-    let threads =
-        std::fs::metadata("/proc/self/task").map(|m| std::os::unix::fs::MetadataExt::nlink(&m));
-    if threads.is_ok_and(|n| n > 3) {
+    if !is_alone() {
         return Err(io::Error::from_raw_os_error(libc::EBUSY));
     }
     let mut pidfd: c_int = -1;
