@@ -146,6 +146,12 @@ impl Explain for LaunchError {
                 errno: libc::EISDIR,
                 ..
             } => Some("give a program, not a directory".to_owned()),
+            Self::NotExecutable {
+                errno: libc::E2BIG, ..
+            } => Some(
+                "an argument has 128 KiB at most; put long text into a file, and COPY or mount it"
+                    .to_owned(),
+            ),
             Self::NotExecutable { .. } => {
                 Some("chmod +x it in the image, or name its interpreter".to_owned())
             }

@@ -62,6 +62,9 @@ pub enum RunError {
     Layer(LayerError),
 }
 
+/// What a missing file of `--secret` stops.
+pub(super) const READ_SECRET: &str = "read the secret's file";
+
 impl RunError {
     /// For `map_err`.
     pub(super) fn io(
@@ -111,6 +114,10 @@ impl Explain for RunError {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("free space in the store, or run `rctr builder prune`".to_owned())
             }
+            Self::Io {
+                operation: READ_SECRET,
+                ..
+            } => Some("--secret id=NAME,src=FILE names a file that you can read".to_owned()),
             Self::Process(StepError::Io { source, .. })
                 if source.raw_os_error() == Some(nix::libc::EAGAIN) =>
             {

@@ -7,6 +7,7 @@ use rctr_runtime::plan::{Content, Driver, MountOp, Tree};
 use rctr_storage::Store;
 use rctr_storage::atomic::Durability;
 
+use super::error::READ_SECRET;
 use super::ssh::{self, Forwarding};
 use super::{RunError, RunOrder, Source, make};
 use crate::plan::RunMount;
@@ -303,9 +304,7 @@ impl Maker<'_> {
 fn secret(id: &str, source: &SecretSource) -> Result<Vec<u8>, RunError> {
     let content = match source {
         SecretSource::Value(value) => value.clone(),
-        SecretSource::File(path) => {
-            fs::read(path).map_err(RunError::io("read the secret's file", path))?
-        }
+        SecretSource::File(path) => fs::read(path).map_err(RunError::io(READ_SECRET, path))?,
     };
     if content.len() > SECRET_LIMIT {
         return Err(RunError::Mount {
