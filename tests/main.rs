@@ -5,9 +5,11 @@ mod harness;
 
 mod bad_input;
 mod build;
+mod build_bad_input;
 mod build_cache;
 mod build_crash;
 mod build_end;
+mod build_language;
 mod build_options;
 mod build_output;
 mod build_print;
