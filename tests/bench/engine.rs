@@ -59,6 +59,8 @@ pub(crate) struct Engines {
     pub(crate) dir: PathBuf,
     /// `rctr` first.
     pub(crate) engines: Vec<Engine>,
+    /// It only builds; podman's images are its.
+    buildah: Option<Engine>,
     /// Programs that run one unpacked root file system: (name, version, command that runs `true` in it).
     pub(crate) runtimes: Vec<(&'static str, String, Vec<String>)>,
     /// The floor probe, if it works here.
@@ -100,11 +102,17 @@ impl Engines {
             .collect();
         Self {
             floor: floor(&dir),
+            buildah: buildah(&dir),
             dir,
             engines,
             runtimes,
             debian,
         }
+    }
+
+    /// Those that build images.
+    pub(crate) fn builders(&self) -> impl Iterator<Item = &Engine> {
+        self.engines.iter().chain(&self.buildah)
     }
 
     /// Removes what only the engines themselves can remove.
@@ -151,6 +159,17 @@ fn podman(dir: &Path) -> Option<Engine> {
     );
     Some(Engine {
         name: "podman",
+        words: words(&line),
+        version,
+    })
+}
+
+fn buildah(dir: &Path) -> Option<Engine> {
+    let version = version("buildah --version")?;
+    let dir = dir.display();
+    let line = format!("buildah --root {dir}/podman --runroot {dir}/run/podman");
+    Some(Engine {
+        name: "buildah",
         words: words(&line),
         version,
     })

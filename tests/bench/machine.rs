@@ -35,8 +35,7 @@ pub(crate) fn describe(engines: &Engines) -> String {
         kernel.trim(),
     );
     let versions = engines
-        .engines
-        .iter()
+        .builders()
         .map(|e| &e.version)
         .chain(engines.runtimes.iter().map(|r| &r.1));
     for version in versions {

@@ -10,6 +10,7 @@
     reason = "a report for people"
 )]
 
+mod build;
 mod engine;
 mod machine;
 mod measure;

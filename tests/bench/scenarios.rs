@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::build;
 use crate::engine::{Engine, Engines};
 use crate::measure::{Contender, Runs, in_turn, run};
 use crate::memory;
@@ -51,6 +52,31 @@ pub(crate) const ALL: &[Scenario] = &[
     scenario("save", "`save` of that image", save),
     scenario("load", "`load` of a saved image", load),
     scenario("commit", "`commit` of 2,000 new files (8 MB)", commit),
+    scenario(
+        "build-cached",
+        "ten COPY and RUN steps, all cached",
+        build::cached,
+    ),
+    scenario(
+        "build-cached-20k",
+        "ten steps, all cached, with a context of 20,000 files",
+        build::cached_many,
+    ),
+    scenario(
+        "build-run",
+        "ten steps `RUN true`, none cached, without a network and with a private one",
+        build::run,
+    ),
+    scenario(
+        "build-parallel",
+        "four independent stages of `sleep 2`",
+        build::parallel,
+    ),
+    scenario(
+        "build-copy",
+        "COPY of 20,000 files (200 MB), not cached, beside `cp -a`",
+        build::copy,
+    ),
     scenario(
         "memory",
         "helpers of one running container",
