@@ -176,11 +176,13 @@ fn buildah(dir: &Path) -> Option<Engine> {
 }
 
 fn docker() -> Option<Engine> {
-    env::var_os("BENCH_DOCKER")?;
-    let version = version("docker version --format {{.Server.Version}}")?;
+    let program = env::var("BENCH_DOCKER").ok()?;
+    let version = version(&format!(
+        "{program} version --format {{{{.Server.Version}}}}"
+    ))?;
     Some(Engine {
         name: "docker",
-        words: words("docker"),
+        words: words(&program),
         version: format!("dockerd {version}"),
     })
 }

@@ -2,8 +2,8 @@
 //! ratios hold on a machine whose speed drifts. `scripts/bench` builds, prepares and calls this as an ordinary user.
 //!
 //! Environment: `RCTR_BIN`; `FLOOR_BIN` (scripts/bench.d/floor.c); `BENCH_DIR`, an empty directory of ours; `BUSYBOX_TAR`;
-//! `DEBIAN_TAR` (may be missing); `BENCH_RUNS`, counted runs of the short scenarios (default 15); `BENCH_DOCKER=1` to
-//! use a running dockerd. Arguments: names of scenarios (default: all). The report is Markdown on stdout.
+//! `DEBIAN_TAR` (may be missing); `BENCH_RUNS`, counted runs of the short scenarios (default 15); `BENCH_DOCKER`, the
+//! client of a running dockerd. Arguments: names of scenarios (default: all). The report is Markdown on stdout.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
