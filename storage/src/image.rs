@@ -377,7 +377,10 @@ impl Store {
         image.parent = image.parent.or(parent.filter(|parent| *parent != new.id));
         image.digests.extend(digests.iter().cloned());
         for tag in tags {
-            catalog.tag(&new.id, tag);
+            // A build from the cache names the same image again: no reason to write the list, and to wait for the disk.
+            if !catalog.is_tagged(&new.id, tag) {
+                catalog.tag(&new.id, tag);
+            }
         }
         catalog.write(&held)?;
         drop(held);

@@ -171,6 +171,12 @@ impl Catalog {
         atomic::write(&path, &bytes, Durability::Fsync)
     }
 
+    /// Whether `tag` stands on the image `id`, and on no other.
+    pub(crate) fn is_tagged(&self, id: &Digest, tag: &Reference) -> bool {
+        let mut owners = self.images.values().filter(|i| i.tags.contains(tag));
+        owners.next().is_some_and(|image| image.id == *id) && owners.next().is_none()
+    }
+
     /// Gives `tag` to the image `id`, and takes it from any other, which stays without one.
     pub(crate) fn tag(&mut self, id: &Digest, tag: &Reference) {
         for image in self.images.values_mut() {

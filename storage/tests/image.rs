@@ -23,6 +23,22 @@ fn untagged(name: &str) -> Removed {
     Removed::Untagged(name.to_owned())
 }
 
+/// A build from the cache names the same image again, and must not wait for the disk.
+#[test]
+fn an_image_that_is_made_again_leaves_the_list_as_it_was() {
+    let sandbox = Sandbox::new();
+    let first = image(&sandbox.store, &["a"], &["app:1"]);
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    let again = image(&sandbox.store, &["a"], &["app:1"]);
+    assert_eq!(again, first);
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    let taken = image(&sandbox.store, &["b"], &["app:1"]);
+    assert_ne!(taken.id, first.id);
+    let back = image(&sandbox.store, &["a"], &["app:1"]);
+    assert_ne!(back.tagged, first.tagged);
+    assert_eq!(sandbox.store.find_image("app:1").unwrap().id, first.id);
+}
+
 #[test]
 fn an_image_is_found_by_tag_id_prefix_and_digest() {
     let sandbox = Sandbox::new();
