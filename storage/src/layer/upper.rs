@@ -15,7 +15,7 @@ use super::channel::{Fan, FanWriter};
 use super::diff::{Format, Times, is_placeholder, write_upper};
 use super::{Expected, LayerBlob, LayerError, MEDIA_TYPE, StoreAs};
 use crate::atomic::Durability;
-use crate::digest::DiffId;
+use crate::digest::{DiffId, Digest};
 use crate::session::Pin;
 use crate::store::Store;
 use crate::tree::{self, TreeError};
@@ -70,24 +70,18 @@ impl Store {
 
     fn move_upper(&self, upper: &Path) -> Result<LayerBlob, LayerError> {
         let staging = Staging::create(self, Lasts::AfterSync)?;
-        let mut fan = Fan::default();
-        let (tar, hashed) = (fan.reader(), fan.reader());
         let blob = staging.blob();
-        let (packed, written, digest) = thread::scope(|scope| {
-            let hash = spawn_hash(scope, hashed);
-            let write = scope.spawn(|| write_blob(&blob, tar));
-            let packed = pack(upper, fan, Times::WholeSeconds, &[]);
-            (packed, join(write), join(hash))
-        });
-        let format = match (packed, &written) {
-            (Err(error), Err(LayerError::Io { .. })) if is_hang_up(&error) => None,
-            (packed, _) => Some(packed?),
+        let Packed {
+            format,
+            digest,
+            size,
+        } = match is_small(upper) {
+            true => pack_small(upper, &blob)?,
+            false => pack_large(upper, &blob)?,
         };
-        let size = written?;
-        let digest = digest.map_err(|source| LayerError::Read { source })?;
         let diff_id = DiffId(digest);
         self.pin(&[Pin::Layer(diff_id)])?;
-        let moved = format == Some(Format::Native)
+        let moved = format == Format::Native
             && !self.settle_layer(&diff_id)?
             && take_place(upper, &staging)?;
         self.publish_blob_as(&blob, &digest, Durability::None)?;
@@ -142,6 +136,83 @@ fn remove_placeholder(upper: &Path, place: &str) -> Result<(), LayerError> {
         Ok(_) | Err(Errno::ENOENT) => Ok(()),
         Err(errno) => Err(failed(errno)),
     }
+}
+
+/// A tar in a file.
+struct Packed {
+    format: Format,
+    digest: Digest,
+    size: u64,
+}
+
+/// Bytes and files up to which starting threads costs more than they save.
+const SMALL_BYTES: u64 = 256 << 10;
+const SMALL_FILES: usize = 64;
+
+/// Whether little is in the directory. Nothing else than that is asked of the answer: what can't be read is told later.
+fn is_small(upper: &Path) -> bool {
+    let (mut files, mut bytes) = (0, 0);
+    let mut waiting = vec![upper.to_owned()];
+    while let Some(dir) = waiting.pop() {
+        let Ok(entries) = fs::read_dir(dir) else {
+            return false;
+        };
+        for entry in entries {
+            // Neither follows links.
+            let Some((path, meta)) = entry
+                .ok()
+                .and_then(|e| Some((e.path(), e.metadata().ok()?)))
+            else {
+                return false;
+            };
+            files += 1;
+            bytes += meta.len();
+            if files > SMALL_FILES || bytes > SMALL_BYTES {
+                return false;
+            }
+            if meta.is_dir() {
+                waiting.push(path);
+            }
+        }
+    }
+    true
+}
+
+fn pack_small(upper: &Path, blob: &Path) -> Result<Packed, LayerError> {
+    let mut tar = Vec::new();
+    let format = write_upper(upper, &mut tar, Times::WholeSeconds, &[]);
+    let format = format.map_err(|source| LayerError::Pack {
+        upper: upper.to_owned(),
+        source,
+    })?;
+    fs::write(blob, &tar).map_err(LayerError::io("write", blob))?;
+    Ok(Packed {
+        format,
+        digest: Digest::of(&tar),
+        size: tar.len() as u64,
+    })
+}
+
+/// Packs, hashes and writes at once.
+fn pack_large(upper: &Path, blob: &Path) -> Result<Packed, LayerError> {
+    let mut fan = Fan::default();
+    let (tar, hashed) = (fan.reader(), fan.reader());
+    let (packed, written, digest) = thread::scope(|scope| {
+        let hash = spawn_hash(scope, hashed);
+        let write = scope.spawn(|| write_blob(blob, tar));
+        let packed = pack(upper, fan, Times::WholeSeconds, &[]);
+        (packed, join(write), join(hash))
+    });
+    let (format, size) = match (packed, written) {
+        // It stopped because the other did.
+        (Err(error), Err(written)) if is_hang_up(&error) => return Err(written),
+        (packed, written) => (packed?, written?),
+    };
+    Ok(Packed {
+        format,
+        digest: digest.map_err(|source| LayerError::Read { source })?,
+        size,
+    })
 }
 
 fn pack(upper: &Path, fan: Fan, times: Times, placeholders: &[&str]) -> Result<Format, LayerError> {

@@ -49,6 +49,26 @@ fn an_upper_directory_becomes_a_layer_by_copy_and_by_move() {
     assert_eq!(Digest::of(&out), moved.digest);
 }
 
+/// Large ones are packed with threads, small ones without: the tar is the same.
+#[test]
+fn a_large_upper_directory_becomes_the_same_layer_by_copy_and_by_move() {
+    for files in [63, 64, 65, 200] {
+        let scratch = Scratch::new();
+        let store = store(&scratch);
+        let upper = scratch.path("upper");
+        fs::create_dir_all(upper.join("dir")).unwrap();
+        for number in 1..files {
+            fs::write(upper.join(format!("dir/{number}")), vec![b'x'; number * 10]).unwrap();
+        }
+        let copied = store.add_upper(&upper, KeepUpper::Copy, &[]).unwrap();
+        let other = Store::open(&scratch.path("other")).unwrap();
+        let moved = other.add_upper(&upper, KeepUpper::Move, &[]).unwrap();
+        assert_eq!(moved, copied, "{files}");
+        let blob = fs::read(other.blob_path(&moved.digest)).unwrap();
+        assert_eq!(Digest::of(&blob), moved.digest, "{files}");
+    }
+}
+
 #[test]
 fn whiteouts_of_fuse_overlayfs_are_understood() {
     let scratch = Scratch::new();
