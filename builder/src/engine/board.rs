@@ -1,6 +1,10 @@
 //! Where the threads of a build meet: which stages are done, and whether one has failed.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use rctr_storage::tree;
 
 use super::{BuildError, Finished, run::Cancel};
 
@@ -18,6 +22,8 @@ struct State {
     /// The first one.
     failure: Option<BuildError>,
     running: usize,
+    /// Threads that remove what steps have left.
+    sweeping: Vec<JoinHandle<()>>,
 }
 
 /// The right to run a step.
@@ -31,6 +37,7 @@ impl<'a> Board<'a> {
                 stages: vec![None; stages],
                 failure: None,
                 running: 0,
+                sweeping: Vec::new(),
             }),
             changed: Condvar::new(),
             cancel,
@@ -77,6 +84,15 @@ impl<'a> Board<'a> {
         }
     }
 
+    /// Removes a step's directory beside the next step. What can't be removed is removed with the session.
+    pub(super) fn sweep(&self, directory: PathBuf) {
+        let remove = move || drop(tree::remove_tree(&directory));
+        // Without one more thread it stays for the session's end.
+        if let Ok(thread) = thread::Builder::new().spawn(remove) {
+            self.lock().sweeping.push(thread);
+        }
+    }
+
     /// A stage is done, or the build with it.
     pub(super) fn ended(&self, stage: usize, result: Result<Finished, BuildError>) {
         let mut state = self.lock();
@@ -97,6 +113,10 @@ impl<'a> Board<'a> {
             .state
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
+        for thread in state.sweeping {
+            // One that panicked is over as well.
+            let _ = thread.join();
+        }
         match state.failure {
             Some(error) => Err(error),
             None => Ok(state

@@ -11,6 +11,7 @@ use rctr_storage::explain::Explain;
 use rctr_storage::layer::{KeepUpper, LayerBlob};
 use rctr_storage::tree;
 
+use super::board::Board;
 use super::run::{self, ResolvedMount, RunError, RunOrder};
 use super::step::{At, Known};
 use super::{BuildError, Engine, Finished, StepFailure, keep};
@@ -61,6 +62,7 @@ pub(super) struct Work<'w> {
     pub(super) driver: Driver,
     pub(super) vertex: &'w Vertex,
     pub(super) known: &'w Known<'w>,
+    pub(super) board: &'w Board<'w>,
 }
 
 impl Engine<'_> {
@@ -78,8 +80,7 @@ impl Engine<'_> {
         }
         let added = self.store.add_upper(&upper, KeepUpper::Move, &[]);
         let layer = added.map_err(|e| self.failed(work, Box::new(e), Vec::new(), None))?;
-        // What stays is removed with the session.
-        let _ = tree::remove_tree(&directory);
+        work.board.sweep(directory);
         Ok(layer)
     }
 

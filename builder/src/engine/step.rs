@@ -267,6 +267,7 @@ impl Engine<'_> {
             driver,
             vertex,
             known: &known,
+            board,
         })?;
         let record = StepRecord {
             key: keyed.key,
