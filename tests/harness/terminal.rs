@@ -86,18 +86,25 @@ impl Terminal {
     /// Waits until `text` is shown.
     #[track_caller]
     pub(crate) fn expect_within(&mut self, text: &str, limit: Duration) {
+        assert!(
+            self.shows_within(text, limit),
+            "'{text}' was not shown by {}, only:\n{}",
+            self.shown,
+            self.seen
+        );
+    }
+
+    /// Whether `text` is shown before the time is over.
+    pub(crate) fn shows_within(&mut self, text: &str, limit: Duration) -> bool {
         let end = Instant::now() + limit;
         loop {
             if let Some(at) = self.seen[self.used..].find(text) {
                 self.used += at + text.len();
-                return;
+                return true;
             }
-            let more = self.read_more(end);
-            assert!(
-                more,
-                "'{text}' was not shown by {}, only:\n{}",
-                self.shown, self.seen
-            );
+            if !self.read_more(end) {
+                return false;
+            }
         }
     }
 
