@@ -6,7 +6,7 @@ use std::env;
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Command};
-use rctr_builder::plan::RunNetwork;
+use rctr_builder::plan::{RunNetwork, platform};
 use rctr_builder::request::{BakedSecrets, BuildRequest, NamedContext, SecretSource};
 use rctr_storage::manifest::Platform;
 use rctr_storage::reference::Reference;
@@ -216,7 +216,7 @@ pub(crate) fn parse(matches: &ArgMatches) -> Result<BuildRequest, Failure> {
     let mut request = BuildRequest {
         target: text(matches, "target").map(str::to_owned),
         build_args: from_environment(&list(matches, "build-arg")),
-        platform: platform(matches)?,
+        platform: wanted_platform(matches)?,
         labels: pairs(&list(matches, "label")),
         tags,
         network: network(matches)?,
@@ -317,7 +317,7 @@ fn from_environment(words: &[String]) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn platform(matches: &ArgMatches) -> Result<Option<Platform>, Failure> {
+fn wanted_platform(matches: &ArgMatches) -> Result<Option<Platform>, Failure> {
     let words = list(matches, "platform");
     let words: Vec<&str> = words
         .iter()
@@ -326,56 +326,14 @@ fn platform(matches: &ArgMatches) -> Result<Option<Platform>, Failure> {
         .collect();
     match words.as_slice() {
         [] => Ok(None),
-        [one] => parse_platform(one).map(Some).ok_or_else(|| {
-            bad(
-                "platform",
-                one,
-                "want OS/ARCHITECTURE, for example linux/amd64",
-            )
-        }),
+        ["local"] => Ok(Some(platform::host())),
+        [one] => platform::parse(one)
+            .map(Some)
+            .map_err(|why| bad("platform", one, why)),
         _ => Err(
             Failure::new("cannot build for several platforms at once yet")
                 .hint("build them one by one, with a tag each"),
         ),
-    }
-}
-
-/// `linux/arm64/v8`, `arm64`.
-fn parse_platform(text: &str) -> Option<Platform> {
-    let text = text.to_lowercase();
-    let text = match text.as_str() {
-        "local" => return Some(here()),
-        text => text,
-    };
-    let parts: Vec<&str> = text.split('/').collect();
-    let (os, architecture, variant) = match parts.as_slice() {
-        [architecture] if *architecture != "linux" => ("linux", *architecture, None),
-        [os, architecture] => (*os, *architecture, None),
-        [os, architecture, variant] => (*os, *architecture, Some((*variant).to_owned())),
-        _ => return None,
-    };
-    let architecture = match architecture {
-        "x86_64" | "x86-64" => "amd64",
-        "aarch64" => "arm64",
-        "" => return None,
-        other => other,
-    };
-    // The only variant of arm64 that is ever left out.
-    let variant = variant.filter(|v| !(architecture == "arm64" && v == "v8"));
-    Some(Platform {
-        os: os.to_owned(),
-        architecture: architecture.to_owned(),
-        variant,
-        ..Platform::default()
-    })
-}
-
-/// This machine's.
-pub(crate) fn here() -> Platform {
-    Platform {
-        os: "linux".to_owned(),
-        architecture: rctr_storage::index::host_architecture().to_owned(),
-        ..Platform::default()
     }
 }
 
@@ -512,7 +470,7 @@ mod tests {
     fn bad_values_are_told() {
         for words in [
             ["-t", "Bad Tag:1"],
-            ["--platform", "linux"],
+            ["--platform", "a/b/c/d"],
             ["--ulimit", "x"],
             ["--network", "mine"],
             ["--secret", "src=/f"],
