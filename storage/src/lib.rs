@@ -43,6 +43,7 @@ pub mod tarfile;
 #[cfg(test)]
 mod testing;
 pub mod timestamp;
+pub mod transfer;
 pub mod tree;
 pub mod volume;
 
