@@ -22,6 +22,7 @@ mod report;
 mod request;
 mod template;
 mod view;
+mod web;
 
 fn main() -> ExitCode {
     // Our own children: containers' first processes, `exec`ed ones and build steps. They must do nothing else before.

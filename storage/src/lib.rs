@@ -46,5 +46,6 @@ pub mod timestamp;
 pub mod transfer;
 pub mod tree;
 pub mod volume;
+pub mod web;
 
 pub use store::Store;

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use rctr_storage::Store;
+use rctr_storage::web::without_password;
 
 use super::archive;
 use super::read::{self, Beside};
@@ -172,7 +173,7 @@ fn from_web(
     // Only as long as it is read.
     let fetched = Temporary(path.clone());
     let mut file = fs::File::open(&path).map_err(|source| ContextError::Write { path, source })?;
-    let files = from_stream(&mut file, &fetch::without_password(url), dockerfile, store);
+    let files = from_stream(&mut file, &without_password(url), dockerfile, store);
     drop(fetched);
     files
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::fetch::without_password;
+use rctr_storage::web::without_password;
 
 /// `https://host/repo.git#REFERENCE:DIRECTORY` and the like.
 #[derive(Debug, Clone, PartialEq, Eq)]

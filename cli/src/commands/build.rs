@@ -27,6 +27,7 @@ use crate::progress::trace::Trace;
 use crate::progress::{Display, Style};
 use crate::report::Failure;
 use crate::request::{build as request, build_output};
+use crate::web;
 
 /// `build`.
 pub(crate) const VERB: Verb = Verb {
@@ -156,7 +157,10 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
             entered: OnceLock::new(),
             signal: &signal,
         },
-        web: &fetch::Client::new(web()),
+        web: &fetch::Client::new(fetch::Settings {
+            web: web::settings(),
+            ..fetch::Settings::default()
+        }),
         git: &git(),
         cancel: &cancel,
         progress: match &trace {
@@ -194,20 +198,6 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
                 _ => failure,
             })
         }
-    }
-}
-
-/// How the web is reached.
-fn web() -> fetch::Settings {
-    let found = |names: [&str; 2]| {
-        let values = names.iter().filter_map(|name| std::env::var(name).ok());
-        values.into_iter().find(|value| !value.is_empty())
-    };
-    fetch::Settings {
-        http_proxy: found(["http_proxy", "HTTP_PROXY"]),
-        https_proxy: found(["https_proxy", "HTTPS_PROXY"]),
-        no_proxy: found(["no_proxy", "NO_PROXY"]).unwrap_or_default(),
-        ..fetch::Settings::default()
     }
 }
 
