@@ -134,11 +134,11 @@ fn build_cache_is_listed_with_what_it_takes() {
     let shown = lines(sandbox.rctr("builder du"));
     assert_eq!(
         row(&shown, "ID"),
-        ["ID", "RECLAIMABLE", "SIZE", "LAST ACCESSED"]
+        ["ID", "RECLAIMABLE", "SIZE", "LAST ACCESSED", "NAME"]
     );
     assert_eq!(
         row(&shown, &short("old"))[1..],
-        ["true", "7.608kB", "3 days ago"]
+        ["true", "7.608kB", "3 days ago", "RUN old"]
     );
     // An image has it, too.
     assert!(row(&shown, &short("kept"))[2].ends_with("kB*"));
@@ -316,4 +316,66 @@ fn logs_of_builds_are_whole_and_stay() {
     assert_eq!(sandbox.rctr("builder logs").ok().line(), "KILLED");
     assert_eq!(sandbox.rctr("builder history rm 9999").ok().line(), "9999");
     assert_eq!(sandbox.rctr("builder ls -q").ok().line(), "0123456789ab");
+}
+
+#[test]
+fn a_build_that_runs_steps_keeps_the_cache_below_its_limit() {
+    // More than any disk has, as its record says: no test needs so much room.
+    let sandbox = with_cache(|store| {
+        let mut huge = step(store, "huge", 72);
+        huge.layer.size = 1 << 60;
+        store.remember_step(&huge).unwrap();
+        step(store, "small", 0);
+    });
+    let names = || lines(sandbox.words(["builder", "du", "--format", "{{.Name}}"]));
+    assert!(names().contains(&"RUN huge".to_owned()));
+    sandbox.file("ctx/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    sandbox.rctr("build -q ctx").ok();
+    let left = names();
+    assert!(!left.contains(&"RUN huge".to_owned()), "{left:?}");
+    assert!(left.contains(&"RUN small".to_owned()), "{left:?}");
+    assert!(left.contains(&"COPY Dockerfile /".to_owned()), "{left:?}");
+    sandbox.rctr("system check").ok();
+}
+
+#[test]
+fn logs_show_what_a_cached_step_wrote_when_it_ran() {
+    let sandbox = Sandbox::with_busybox();
+    let dockerfile =
+        "FROM busybox\nRUN echo first | tr f F\nRUN echo to stderr >&2; printf 'no end'\nRUN :\n";
+    sandbox.file("ctx/Dockerfile", dockerfile);
+    sandbox.rctr("build -q ctx").ok();
+    let first = sandbox.rctr("builder ls -q").ok().line().to_owned();
+    // Of a build of which all is cached, and of one of which that was cached.
+    for _ in 0..2 {
+        sandbox.rctr("build -q ctx").ok();
+        let shown = lines(sandbox.rctr("builder logs"));
+        let starts = |start: &str, end: &str| {
+            let found = |line: &&String| line.starts_with(start) && line.ends_with(end);
+            assert_eq!(
+                shown.iter().filter(found).count(),
+                1,
+                "{start}…{end} in {shown:#?}"
+            );
+        };
+        let number = |name: &str| {
+            let line = shown.iter().find(|line| line.ends_with(name)).unwrap();
+            line.split(' ').next().unwrap().to_owned() + " "
+        };
+        let (one, two) = (number("| tr f F"), number("'no end'"));
+        starts(&one, "CACHED");
+        starts(&one, &format!("in build {first} it wrote:"));
+        starts(&one, " First");
+        starts(&two, " to stderr");
+        starts(&two, " no end");
+        let silent = number("RUN :");
+        assert!(!shown.contains(&format!("{silent}in build {first} it wrote:")));
+    }
+    let format = "{{.Steps}} {{.Cached}}";
+    let counts = lines(sandbox.words(["builder", "history", "--format", format]));
+    assert_eq!(counts, ["3 3", "3 3", "3 0"]);
+    sandbox.words(["builder", "history", "rm", &first]).ok();
+    let shown = lines(sandbox.rctr("builder logs"));
+    let gone = format!("the log of build {first}, in which it was run, is no longer there");
+    assert!(shown.iter().any(|line| line.ends_with(&gone)), "{shown:#?}");
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use rctr_storage::Store;
 use rctr_storage::archive::Format;
-use rctr_storage::cache::{BuildEntry, BuildLog, BuildResult, LogStream};
+use rctr_storage::cache::{BuildEntry, BuildLog, BuildResult, LogPlace, LogStream};
 use rctr_storage::image::{Image, ImageError};
 use rctr_storage::manifest::Platform;
 use rctr_storage::session::Pin;
@@ -16,7 +17,7 @@ use crate::context::{self, Context, ContextSource, DockerfileSource, Surrounding
 use crate::dockerfile::{self, Dockerfile};
 use crate::engine::run::Cancel;
 use crate::engine::{BuildError, Built, Destination, Engine, Files, Host, Remotes, Travelling};
-use crate::event::{Event, Progress, Stream};
+use crate::event::{Event, Progress, Stream, VertexId};
 use crate::plan::{self, Base, ImageFailure, Images, Plan, PlannedStage};
 use crate::request::{BuildRequest, NamedContext};
 use crate::source::Warning;
@@ -79,10 +80,14 @@ pub struct Outcome {
 struct Recorder {
     shown: Arc<dyn Progress>,
     log: Arc<OnceLock<BuildLog>>,
+    cached: Arc<AtomicU32>,
 }
 
 impl Progress for Recorder {
     fn event(&self, event: Event) {
+        if let Event::Cached { .. } = event {
+            self.cached.fetch_add(1, Ordering::Relaxed);
+        }
         if let Some(log) = self.log.get() {
             record(log, &event);
         }
@@ -92,10 +97,20 @@ impl Progress for Recorder {
 
 /// A full disk must not end the build: the log is a convenience.
 fn record(log: &BuildLog, event: &Event) {
-    let step = |id: &crate::event::VertexId| u32::try_from(id.0).unwrap_or(u32::MAX);
+    let step = |id: &VertexId| id.number();
     let _ = match event {
         Event::Vertex { id, name } => log.write(step(id), LogStream::Step, name.as_bytes()),
-        Event::Cached { id, .. } => log.write(step(id), LogStream::Note, b"CACHED"),
+        Event::Cached {
+            id, log: origin, ..
+        } => log
+            .write(step(id), LogStream::Note, b"CACHED")
+            .and_then(|()| match origin {
+                Some(LogPlace { build, step: there }) => {
+                    let place = format!("{build} {there}");
+                    log.write(step(id), LogStream::Origin, place.as_bytes())
+                }
+                None => Ok(()),
+            }),
         Event::Completed {
             id,
             error: Some(error),
@@ -197,9 +212,11 @@ impl Job<'_> {
     /// The first thing that failed. What was finished before is in the cache.
     pub fn run(self) -> Result<Outcome, BuildError> {
         let log = Arc::new(OnceLock::new());
+        let cached = Arc::new(AtomicU32::new(0));
         let tracker = Tracker::new(Arc::new(Recorder {
             shown: Arc::clone(&self.progress),
             log: Arc::clone(&log),
+            cached: Arc::clone(&cached),
         }));
         let (context, text, name) = self.open(&tracker)?;
         let file = dockerfile::parse(&name, &text)?;
@@ -214,7 +231,8 @@ impl Job<'_> {
         let build = self.store.build_log(entry)?;
         let build_id = build.id();
         let build = log.get_or_init(|| build);
-        let result = self.build(&tracker, &context, &file, &name);
+        let result = self.build(&tracker, &context, &file, &name, build);
+        build.update_later(|entry| entry.cached = cached.load(Ordering::Relaxed));
         let (how, image, error) = match &result {
             Ok((image, _)) => (BuildResult::Completed, image.as_ref().map(|i| i.id), None),
             Err(BuildError::Canceled) => (BuildResult::Canceled, None, None),
@@ -277,6 +295,7 @@ impl Job<'_> {
         context: &Context,
         file: &Dockerfile,
         name: &str,
+        log: &BuildLog,
     ) -> Result<(Option<Image>, Plan), BuildError> {
         let images = StoreImages {
             store: self.store,
@@ -290,6 +309,8 @@ impl Job<'_> {
         if self.check {
             return Ok((None, plan));
         }
+        let steps: usize = plan.stages.iter().map(|stage| stage.steps.len()).sum();
+        log.update_later(|entry| entry.steps = u32::try_from(steps).unwrap_or(u32::MAX));
         let named = self.named()?;
         let engine = Engine {
             store: self.store,
@@ -301,6 +322,7 @@ impl Job<'_> {
             travelling: &Travelling::open(&self.request.cache_from, self.store, tracker),
             tracker,
             cancel: self.cancel,
+            build_id: Some(&log.id()),
             place: &format!("{}\0{name}", context.name),
             host: self.host,
         };
@@ -312,6 +334,10 @@ impl Job<'_> {
             engine.write_caches(&built)?;
             Ok(image)
         });
+        if !matches!(image, Err(BuildError::Canceled)) {
+            // What grows without a limit is bad, but no fault of this build.
+            let _ = self.store.collect_cache(None);
+        }
         self.let_bases_go(&plan);
         Ok((Some(image?), plan))
     }

@@ -2,11 +2,21 @@
 
 use std::time::Duration;
 
+use rctr_storage::cache::LogPlace;
+
 use crate::source::Warning;
 
 /// A thing that is done, a line of progress; numbered in the order of their declaration from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VertexId(pub usize);
+
+impl VertexId {
+    /// In a log.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        u32::try_from(self.0).unwrap_or(u32::MAX)
+    }
+}
 
 /// Which stream of a step said something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +50,8 @@ pub enum Event {
         id: VertexId,
         /// When.
         at: Duration,
+        /// Where is what it said when it was run, if that is known.
+        log: Option<LogPlace>,
     },
     /// Why it isn't served from the cache (`--explain`).
     Missed {

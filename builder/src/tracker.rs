@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use rctr_storage::cache::LogPlace;
+
 use crate::event::{Event, Progress, Stream, VertexId};
 use crate::source::Warning;
 
@@ -83,9 +85,15 @@ impl Vertex {
     }
 
     /// It was served from the cache.
-    pub fn cached(&self) {
+    pub fn cached(&self, log: Option<LogPlace>) {
         let (id, at) = (self.id, self.tracker.now());
-        self.tracker.send(Event::Cached { id, at });
+        self.tracker.send(Event::Cached { id, at, log });
+    }
+
+    /// Its number, in the order of declaration from 1.
+    #[must_use]
+    pub fn id(&self) -> VertexId {
+        self.id
     }
 
     /// Why it isn't.

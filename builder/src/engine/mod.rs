@@ -72,6 +72,8 @@ pub struct Engine<'a> {
     pub tracker: &'a Tracker,
     /// Ends it early.
     pub cancel: &'a run::Cancel,
+    /// Of the log that the vertices' output goes to.
+    pub build_id: Option<&'a str>,
     /// What builds of the same Dockerfile have in common, for `--explain`.
     pub place: &'a str,
     /// The host.

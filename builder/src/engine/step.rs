@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rctr_runtime::plan::Driver;
-use rctr_storage::cache::{StepInput, StepLock, StepRecord};
+use rctr_storage::cache::{LogPlace, StepInput, StepLock, StepRecord};
 use rctr_storage::digest::Digest;
 use rctr_storage::explain::Explain;
 use rctr_storage::timestamp;
@@ -205,7 +205,7 @@ impl Engine<'_> {
                 created: record.created,
             },
         );
-        vertex.cached();
+        vertex.cached(record.log);
         Ok(())
     }
 
@@ -278,7 +278,10 @@ impl Engine<'_> {
             inputs: keyed.inputs,
             created: timestamp::now(),
             duration_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-            log: None,
+            log: self.build_id.map(|build| LogPlace {
+                build: build.to_owned(),
+                step: vertex.id().number(),
+            }),
         };
         self.store.remember_step(&record)?;
         self.store.note_like(&place, &record.key)?;

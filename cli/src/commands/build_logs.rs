@@ -149,7 +149,10 @@ fn show(store: &Store, entry: &BuildEntry) -> Result<(), Failure> {
                 entry.id
             ))
         })?;
-        lines.add(&mut out, chunk);
+        match chunk.stream {
+            LogStream::Origin => lines.add_origin(&mut out, store, &chunk),
+            _ => lines.add(&mut out, chunk),
+        }
     }
     lines.end(&mut out);
     match entry.result {
@@ -180,13 +183,9 @@ impl Lines {
         let output = match chunk.stream {
             LogStream::Stdout => 1,
             LogStream::Stderr => 2,
-            LogStream::Step | LogStream::Note => {
+            LogStream::Step | LogStream::Note | LogStream::Origin => {
                 // What the step wrote before comes before.
-                for stream in [1, 2] {
-                    if let Some((at, part)) = self.parts.remove(&(chunk.step, stream)) {
-                        self.write(out, chunk.step, Some(at), &part);
-                    }
-                }
+                self.end_step(out, chunk.step);
                 for line in chunk.bytes.split(|byte| *byte == b'\n') {
                     self.write(out, chunk.step, None, line);
                 }
@@ -207,6 +206,46 @@ impl Lines {
         rest.drain(..start);
         if !rest.is_empty() {
             self.parts.insert((chunk.step, output), (at, rest));
+        }
+    }
+
+    /// What a cached step wrote when it was run, with the times of then.
+    fn add_origin(&mut self, out: &mut Streams, store: &Store, chunk: &LogChunk) {
+        let place = String::from_utf8_lossy(&chunk.bytes);
+        let Some((build, step)) = place.split_once(' ') else {
+            return;
+        };
+        let Ok(log) = store.read_build_log(build) else {
+            let gone = format!("the log of build {build}, in which it was run, is no longer there");
+            return self.write(out, chunk.step, None, gone.as_bytes());
+        };
+        let written = log
+            .map_while(Result::ok)
+            .filter(|piece| piece.step.to_string() == step)
+            .filter(|piece| matches!(piece.stream, LogStream::Stdout | LogStream::Stderr));
+        let mut told = false;
+        for piece in written {
+            if !std::mem::replace(&mut told, true) {
+                let head = format!("in build {build} it wrote:");
+                self.write(out, chunk.step, None, head.as_bytes());
+            }
+            self.add(
+                out,
+                LogChunk {
+                    step: chunk.step,
+                    ..piece
+                },
+            );
+        }
+        self.end_step(out, chunk.step);
+    }
+
+    /// Writes the lines of a step that have no end.
+    fn end_step(&mut self, out: &mut Streams, step: u32) {
+        for stream in [1, 2] {
+            if let Some((at, part)) = self.parts.remove(&(step, stream)) {
+                self.write(out, step, Some(at), &part);
+            }
         }
     }
 

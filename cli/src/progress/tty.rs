@@ -275,7 +275,11 @@ mod tests {
                 id: two,
                 name: "[2/2] RUN make".to_owned(),
             },
-            Event::Cached { id: one, at },
+            Event::Cached {
+                id: one,
+                at,
+                log: None,
+            },
             Event::Started { id: two, at },
             Event::Log {
                 id: two,

@@ -10,6 +10,8 @@ use crate::template::Data;
 
 /// Width of the column NAME.
 const NAME: usize = 40;
+/// Width of a step's name.
+const DESCRIPTION: usize = 60;
 
 /// `builder du`.
 pub(crate) fn listing() -> Listing {
@@ -25,12 +27,13 @@ pub(crate) fn listing() -> Listing {
             ("CacheType", "CACHE TYPE"),
             ("Type", "TYPE"),
             ("Description", "DESCRIPTION"),
+            ("Name", "NAME"),
             ("InUse", "IN USE"),
             ("Shared", "SHARED"),
             ("Parents", "PARENTS"),
             ("UsageCount", "USAGE"),
         ],
-        table: "{{.ID}}\t{{.Reclaimable}}\t{{.Size}}\t{{.LastAccessed}}".to_owned(),
+        table: "{{.ID}}\t{{.Reclaimable}}\t{{.Size}}\t{{.LastAccessed}}\t{{.Name}}".to_owned(),
         quiet: "{{.ID}}",
     }
 }
@@ -53,6 +56,10 @@ pub(crate) fn row(usage: &CacheUsage, now: time::Nanos) -> Data {
         ("InUse", Data::text(usage.in_use.to_string())),
         ("LastAccessed", Data::text(&ago)),
         ("LastUsedSince", Data::text(&ago)),
+        (
+            "Name",
+            Data::text(ellipsis(&usage.description, DESCRIPTION)),
+        ),
         ("Parents", Data::text(parent(usage))),
         ("Reclaimable", Data::text((!usage.in_use).to_string())),
         ("Shared", Data::text(usage.shared.to_string())),

@@ -109,14 +109,17 @@ pub enum LogStream {
     Stderr,
     /// Said by rctr.
     Note,
+    /// Where the output of a cached step is: `<build id> <step>`.
+    Origin,
 }
 
 impl LogStream {
-    const ALL: [(Self, &'static str); 4] = [
+    const ALL: [(Self, &'static str); 5] = [
         (Self::Step, "step"),
         (Self::Stdout, "out"),
         (Self::Stderr, "err"),
         (Self::Note, "note"),
+        (Self::Origin, "origin"),
     ];
 
     fn word(self) -> &'static str {
@@ -291,6 +294,11 @@ impl BuildLog {
         let mut entry = self.entry.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut entry);
         atomic::write_json(&self.dir.join("build.json"), &*entry, Durability::None)
+    }
+
+    /// Changes the entry; written with its next change.
+    pub fn update_later(&self, change: impl FnOnce(&mut BuildEntry)) {
+        change(&mut self.entry.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Writes the build's end.
