@@ -313,13 +313,8 @@ impl Store {
         let layer = |layer: &LayerBlob| {
             Descriptor::new(oci_layer_type(&layer.media_type), layer.digest, layer.size)
         };
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: OCI_MANIFEST.to_owned(),
-            config: Descriptor::new(OCI_CONFIG, config, size),
-            layers: layers.iter().map(layer).collect(),
-            extra: serde_json::Map::new(),
-        };
+        let layers = layers.iter().map(layer).collect();
+        let manifest = Manifest::new(Descriptor::new(OCI_CONFIG, config, size), layers);
         let bytes = atomic::to_json(&self.path("blobs"), &manifest)?;
         let descriptor = Descriptor::new(OCI_MANIFEST, Digest::of(&bytes), bytes.len() as u64);
         Ok((descriptor, bytes))

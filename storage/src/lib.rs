@@ -44,6 +44,7 @@ pub mod tarfile;
 mod testing;
 pub mod timestamp;
 pub mod transfer;
+pub mod transport;
 pub mod tree;
 pub mod volume;
 pub mod web;

@@ -129,6 +129,20 @@ pub struct Manifest {
     pub extra: Map<String, Value>,
 }
 
+impl Manifest {
+    /// An OCI manifest.
+    #[must_use]
+    pub fn new(config: Descriptor, layers: Vec<Descriptor>) -> Self {
+        Self {
+            schema_version: 2,
+            media_type: OCI_MANIFEST.to_owned(),
+            config,
+            layers,
+            extra: Map::new(),
+        }
+    }
+}
+
 /// A list of manifests, and of other indexes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -114,6 +114,13 @@ impl Reference {
             _ => self.path.clone(),
         }
     }
+
+    /// The full form, with a tag: `docker.io/library/ubuntu:14.04`.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        let tag = self.tag.as_deref().unwrap_or("latest");
+        format!("{}/{}:{tag}", self.domain, self.path)
+    }
 }
 
 /// The familiar form: `ubuntu:14.04`.

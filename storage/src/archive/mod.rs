@@ -21,6 +21,9 @@ pub use import::{ImportOptions, import};
 pub use load::{Loaded, load};
 pub use save::{Format, save, save_image};
 
+pub(crate) use parts::{MAX_FILES, MAX_LINKS, clean, normal};
+pub(crate) use save::repositories;
+
 use std::io::{self, BufRead, BufReader, Read};
 
 use serde::{Deserialize, Serialize};
@@ -35,20 +38,20 @@ use crate::store::StoreError;
 use crate::tarfile::TarError;
 
 /// What containerd, docker 25 and podman read an image's full name from.
-const CONTAINERD_NAME: &str = "io.containerd.image.name";
+pub(crate) const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
 /// An image in `manifest.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct DockerEntry {
+pub(crate) struct DockerEntry {
     /// A path in the archive.
-    config: String,
+    pub(crate) config: String,
     /// `name:tag`.
     #[serde(default)]
-    repo_tags: Option<Vec<String>>,
+    pub(crate) repo_tags: Option<Vec<String>>,
     /// Paths in the archive, base first.
     #[serde(default)]
-    layers: Option<Vec<String>>,
+    pub(crate) layers: Option<Vec<String>>,
 }
 
 /// Why an archive can't be loaded or saved.
@@ -219,7 +222,7 @@ impl Explain for ArchiveError {
 }
 
 /// The bytes of `input`, decompressed if they are compressed.
-fn decompressed<'a>(
+pub(crate) fn decompressed<'a>(
     input: impl Read + Send + 'a,
 ) -> Result<Box<dyn BufRead + Send + 'a>, ArchiveError> {
     const BUFFER: usize = 1 << 17;

@@ -17,13 +17,13 @@ use crate::store::{Store, StoreError};
 use crate::tarfile::{BLOCK, Entry, Kind, Reader, TarError};
 
 /// Files in an archive. Docker writes three a layer, and an image has 127 layers at most.
-const MAX_FILES: usize = 100_000;
+pub(crate) const MAX_FILES: usize = 100_000;
 /// Files that no archive of images has many of: a root file system's.
 const MAX_STRANGERS: usize = 1000;
 /// Bytes of small files that are kept in memory.
 const MAX_MEMORY: usize = 64 << 20;
 /// Links that are followed.
-const MAX_LINKS: usize = 8;
+pub(crate) const MAX_LINKS: usize = 8;
 
 /// A file of the archive.
 enum Part {
@@ -293,7 +293,7 @@ fn looks_like_layer(head: &[u8]) -> bool {
 }
 
 /// The path as others may refer to it, `None` if it leads out of the archive. `parent` is where a link stands.
-fn normal(path: &[u8], parent: &str) -> Option<String> {
+pub(crate) fn normal(path: &[u8], parent: &str) -> Option<String> {
     let path = std::str::from_utf8(path).ok()?;
     let (path, parent) = match path.strip_prefix('/') {
         Some(path) => (path, ""),
@@ -313,7 +313,8 @@ fn normal(path: &[u8], parent: &str) -> Option<String> {
     Some(words.join("/"))
 }
 
-fn clean(path: &str) -> String {
+/// [`normal`] of a path that a document of the archive names.
+pub(crate) fn clean(path: &str) -> String {
     normal(path.as_bytes(), "").unwrap_or_else(|| path.to_owned())
 }
 

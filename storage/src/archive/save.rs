@@ -96,7 +96,8 @@ fn write(
     }
     archive.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     if format == Format::Docker {
-        archive.document("repositories", &repositories(chosen))?;
+        let names = |c: &Chosen| (c.image.id, c.tags.iter().cloned().collect());
+        archive.document("repositories", &repositories(chosen.iter().map(names)))?;
     }
     let write = |source| ArchiveError::Write { source };
     archive.tar.finish().map_err(write)?.flush().map_err(write)
@@ -153,10 +154,8 @@ fn index(chosen: &[Chosen]) -> Index {
         }
         for tag in tags {
             let mut tagged = plain.clone();
-            let full = format!("{}/{}", tag.domain, tag.path);
-            let full = format!("{full}:{}", tag.tag.as_deref().unwrap_or("latest"));
             let annotations = &mut tagged.annotations;
-            annotations.insert(CONTAINERD_NAME.to_owned(), full);
+            annotations.insert(CONTAINERD_NAME.to_owned(), tag.full_name());
             annotations.insert(REF_NAME.to_owned(), tag.to_string());
             index.manifests.push(tagged);
         }
@@ -178,13 +177,14 @@ fn docker_entries(chosen: &[Chosen]) -> Vec<DockerEntry> {
 }
 
 /// What docker read before 1.10: repository, tag, ID.
-fn repositories(chosen: &[Chosen]) -> BTreeMap<String, BTreeMap<String, String>> {
+pub(crate) fn repositories(
+    images: impl Iterator<Item = (Digest, Vec<Reference>)>,
+) -> BTreeMap<String, BTreeMap<String, String>> {
     let mut out: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
-    for Chosen { image, tags } in chosen {
+    for (id, tags) in images {
         for tag in tags {
-            let version = tag.tag.clone().unwrap_or_default();
             let ids = out.entry(tag.familiar_name()).or_default();
-            ids.insert(version, image.id.hex());
+            ids.insert(tag.tag.unwrap_or_default(), id.hex());
         }
     }
     out

@@ -75,6 +75,12 @@ impl Compression {
     }
 }
 
+/// The media type of a layer that begins with these bytes.
+pub(crate) fn media_type_of(head: &[u8]) -> String {
+    let compression = Compression::of(head).unwrap_or(Compression::None);
+    compression.media_type()
+}
+
 /// What came of the bytes.
 struct Outcome {
     digest: Digest,

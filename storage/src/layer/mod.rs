@@ -40,6 +40,8 @@ mod upper;
 
 pub use upper::KeepUpper;
 
+pub(crate) use add::media_type_of;
+
 use std::io;
 use std::path::PathBuf;
 

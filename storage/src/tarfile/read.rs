@@ -41,10 +41,15 @@ struct Extras {
 impl<R: BufRead> Reader<R> {
     /// Reads from `source`, which stands at an archive's start.
     pub fn new(source: R) -> Self {
+        Self::resume(source, 0)
+    }
+
+    /// Reads from `source`, which stands at an entry's start, `offset` bytes into the archive.
+    pub fn resume(source: R, offset: u64) -> Self {
         Self {
             source,
-            offset: 0,
-            header_at: 0,
+            offset,
+            header_at: offset,
             left: 0,
             padding: 0,
             ended: false,
@@ -107,6 +112,18 @@ impl<R: BufRead> Reader<R> {
         self.source.consume(count);
         self.left -= count as u64;
         self.offset += count as u64;
+    }
+
+    /// How many bytes into the archive the next ones stand: after [`next_entry`](Self::next_entry) the content.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// How many bytes into the archive the entry after the present one begins.
+    #[must_use]
+    pub fn entry_end(&self) -> u64 {
+        self.offset + self.left + self.padding
     }
 
     /// Whether the archive had a proper end, once [`next_entry`](Self::next_entry) gave `None`. Some programs leave it

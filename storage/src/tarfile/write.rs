@@ -30,7 +30,7 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// When the sink fails, or the content of the entry before wasn't complete.
     pub fn begin(&mut self, entry: &Entry) -> io::Result<()> {
-        self.end_content()?;
+        self.end_entry()?;
         let mut records = Vec::new();
         let mut block = [0; BLOCK];
         let map = entry.sparse.as_deref().map(map_1_0);
@@ -75,18 +75,27 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// When the sink fails, or the last entry's content wasn't complete.
     pub fn finish(mut self) -> io::Result<W> {
-        self.end_content()?;
+        self.end_entry()?;
         self.sink.write_all(&[0; 2 * BLOCK])?;
         self.sink.flush()?;
         Ok(self.sink)
     }
 
-    fn end_content(&mut self) -> io::Result<()> {
+    /// Pads the present entry, whose content is complete.
+    ///
+    /// # Errors
+    /// When the sink fails, or the content isn't complete.
+    pub fn end_entry(&mut self) -> io::Result<()> {
         if self.left > 0 {
             return Err(io::Error::other("less content than the header says"));
         }
         let padding = std::mem::take(&mut self.padding);
         self.sink.write_all(&[0; BLOCK][..padding])
+    }
+
+    /// The sink, in the middle of an archive.
+    pub fn into_inner(self) -> W {
+        self.sink
     }
 
     fn pax_header(&mut self, entry: &Entry, records: &[u8]) -> io::Result<()> {
