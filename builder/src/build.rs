@@ -18,7 +18,7 @@ use crate::dockerfile::{self, Dockerfile};
 use crate::engine::run::Cancel;
 use crate::engine::{BuildError, Built, Destination, Engine, Files, Host, Remotes, Travelling};
 use crate::event::{Event, Progress, Stream, VertexId};
-use crate::plan::{self, Base, ImageFailure, Images, Plan, PlannedStage};
+use crate::plan::{self, Base, ImageFailure, Images, Plan, PlannedStage, base_image};
 use crate::request::{BuildRequest, NamedContext};
 use crate::source::Warning;
 use crate::tracker::Tracker;
@@ -142,11 +142,11 @@ struct StoreImages<'a> {
 }
 
 impl Images for StoreImages<'_> {
-    fn find(&self, name: &str, _platform: &Platform) -> Result<Image, ImageFailure> {
+    fn find(&self, name: &str, platform: &Platform) -> Result<Image, ImageFailure> {
         let vertex = self
             .tracker
             .start(format!("[internal] load metadata for {name}"));
-        match self.pinned(name) {
+        match self.pinned(name, platform) {
             Ok(image) => {
                 vertex.completed();
                 Ok(image)
@@ -171,8 +171,8 @@ impl Images for StoreImages<'_> {
 
 impl StoreImages<'_> {
     /// The image; nobody deletes its layers until the build ends.
-    fn pinned(&self, name: &str) -> Result<Image, ImageError> {
-        let image = self.store.find_image(name)?;
+    fn pinned(&self, name: &str, platform: &Platform) -> Result<Image, ImageError> {
+        let image = base_image(self.store, name, platform)?;
         if !self.pins {
             return Ok(image);
         }
@@ -180,11 +180,11 @@ impl StoreImages<'_> {
         let pins = pins.flat_map(|layer| [Pin::Blob(layer.digest), Pin::Layer(layer.diff_id)]);
         self.store.pin(&pins.collect::<Vec<_>>())?;
         // What is there under the pins stays.
-        let again = self.store.find_image(name)?;
+        let again = base_image(self.store, name, platform)?;
         match again.id == image.id {
             true => Ok(again),
             // The name was moved in between.
-            false => self.pinned(name),
+            false => self.pinned(name, platform),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What nothing refers to is deleted here, and nowhere else.
 //!
-//! Roots: the manifests in `index.json` with what they refer to; the layers that containers stand on and the configs
+//! Roots: the manifests and indexes in `index.json` with what they refer to, as far as it is here; the layers that containers stand on and the configs
 //! of their images; the layers of the [build cache](crate::cache); the pins of living [sessions](crate::session). If a root can't be read nothing is deleted: what it
 //! refers to isn't known. [`Store::check`] repairs that.
 
@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 
+use crate::atomic;
 use crate::blob::BlobError;
 use crate::digest::{DiffId, Digest};
 use crate::image::ImageError;
@@ -17,7 +18,6 @@ use crate::record::ContainerRecord;
 use crate::session::Pin;
 use crate::store::{Store, StoreError};
 use crate::tree::remove_tree;
-use crate::{atomic, config::ImageConfig};
 
 /// What was deleted.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -111,8 +111,14 @@ impl Roots {
             Document::Manifest(manifest) => {
                 self.blobs.insert(manifest.config.digest);
                 self.blobs.extend(manifest.layers.iter().map(|l| l.digest));
-                let config: ImageConfig = store.read_config(&manifest.config.digest)?;
-                self.layers.extend(config.rootfs.diff_ids);
+                match store.read_config(&manifest.config.digest) {
+                    Ok(config) => self.layers.extend(config.rootfs.diff_ids),
+                    // An index may list what is no image, or is here as a manifest only: it has no layers then.
+                    Err(
+                        ImageError::Blob(BlobError::Missing { .. }) | ImageError::Document { .. },
+                    ) if depth > 0 => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(())

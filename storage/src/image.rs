@@ -2,7 +2,7 @@
 //!
 //! An image's ID is the digest of its config. The same ID with several tags is one image.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use crate::config::ImageConfig;
 use crate::container::ContainerError;
 use crate::digest::{DiffId, Digest};
 use crate::explain::Explain;
-use crate::index::Catalog;
+use crate::index::{Catalog, Named};
 use crate::layer::LayerBlob;
 use crate::manifest::{Descriptor, Manifest, OCI_CONFIG, OCI_MANIFEST, Platform, oci_layer_type};
 use crate::reference::Reference;
@@ -64,11 +64,28 @@ pub enum ImageError {
         /// In the config.
         diff_ids: usize,
     },
-    /// An index without a fitting manifest.
-    #[error("the image index {digest} has no manifest for this machine's architecture")]
+    /// None of an index is for this machine, and there is more than one.
+    #[error(
+        "image {name} is for {there}, not for this machine's {}",
+        Platform::host()
+    )]
     NoPlatform {
-        /// The index.
-        digest: Digest,
+        /// What was given, or the index's digest.
+        name: String,
+        /// The platforms, as a list.
+        there: String,
+    },
+    /// Docker's words.
+    #[error(
+        "image with reference {name} was found but does not match the specified platform: wanted {wanted}, actual: {actual}"
+    )]
+    WrongPlatform {
+        /// What was given.
+        name: String,
+        /// What was asked for.
+        wanted: String,
+        /// The platforms that are here, as a list.
+        actual: String,
     },
     /// A blob or layer of the image isn't in the store.
     #[error("{part} is missing from the store")]
@@ -118,7 +135,10 @@ impl Explain for ImageError {
             Self::Document { .. } | Self::Layers { .. } | Self::Incomplete { .. } => {
                 "run `rctr system check --repair`, then load or pull the image again".to_owned()
             }
-            Self::NoPlatform { .. } => "get an image for this machine's platform".to_owned(),
+            Self::NoPlatform { .. } => "choose one of them by --platform".to_owned(),
+            Self::WrongPlatform { .. } => {
+                "pull or load it for that platform, or ask for one that is here".to_owned()
+            }
             Self::InUse { forcible: true, .. } | Self::ReferenceInUse { .. } => {
                 "remove what uses it first, or use --force".to_owned()
             }
@@ -180,6 +200,8 @@ pub struct ImageSummary {
     pub platform: Platform,
     /// RFC 3339; `None`: never tagged here.
     pub tagged: Option<String>,
+    /// The index through which alone it has names, which stand with its image for this machine.
+    pub part_of: Option<Digest>,
 }
 
 /// An image to be made.
@@ -205,12 +227,13 @@ pub struct UnlistedImage {
 }
 
 impl Store {
-    /// All images, newest first. Reads `index.json` and nothing else.
+    /// All images, newest first. Reads `index.json` and nothing else. Of the images of an index, the one that a container would be
+    /// made of without `--platform` has the index's names; the others are a [part of](ImageSummary::part_of) it.
     ///
     /// # Errors
     /// When it can't be read.
     pub fn images(&self) -> Result<Vec<ImageSummary>, ImageError> {
-        let mut images: Vec<_> = Catalog::read(self)?.images.into_values().collect();
+        let mut images = Catalog::read(self)?.summaries();
         images.sort_by_cached_key(|image| {
             (
                 std::cmp::Reverse(timestamp::nanoseconds(&image.created)),
@@ -220,15 +243,17 @@ impl Store {
         Ok(images)
     }
 
-    /// The image with this name: a tag (completed by `:latest`), `repository@digest`, an ID with or without `sha256:`, or
-    /// the unique beginning of one; in this order.
+    /// All tags, each with the IDs of the images it can stand for: several if it is that of an index.
     ///
     /// # Errors
-    /// When there is none, several, or its documents are missing or damaged.
-    pub fn find_image(&self, name: &str) -> Result<Image, ImageError> {
+    /// When `index.json` can't be read.
+    pub fn tags(&self) -> Result<BTreeSet<(Reference, Digest)>, ImageError> {
         let catalog = Catalog::read(self)?;
-        let found = catalog.find(name)?;
-        self.read_image(&catalog.images[&found.id])
+        let names = catalog.images.keys().flat_map(|id| {
+            let tags = catalog.summary(id).tags.into_iter();
+            tags.map(|tag| (tag, *id))
+        });
+        Ok(names.collect())
     }
 
     /// The documents of an image from [`Store::images`].
@@ -331,10 +356,33 @@ impl Store {
         digests: &[Reference],
         parent: Option<Digest>,
     ) -> Result<Image, ImageError> {
-        if let Some(reference) = tags.iter().find(|tag| tag.digest.is_some()) {
-            let reference = reference.clone();
-            return Err(ImageError::NotATag { reference });
+        only_tags(tags)?;
+        let new = self.complete_image(descriptor)?;
+        let held = self.lock()?;
+        let mut catalog = Catalog::read(self)?;
+        let image = catalog.add(&new);
+        image.manifest = new.manifest;
+        image.manifest_size = new.manifest_size;
+        image.manifest_type.clone_from(&new.manifest_type);
+        image.size = new.size;
+        image.parent = image.parent.or(parent.filter(|parent| *parent != new.id));
+        image.digests.extend(digests.iter().cloned());
+        for tag in tags {
+            // A build from the cache names the same image again: no reason to write the list, and to wait for the disk.
+            if !catalog.is_tagged(Named::Image(new.id), tag) {
+                catalog.tag(Named::Image(new.id), tag);
+            }
         }
+        catalog.write(&held)?;
+        drop(held);
+        self.read_image(&catalog.summary(&new.id))
+    }
+
+    /// Pins all of an image and makes sure that it is there and on the disk.
+    pub(crate) fn complete_image(
+        &self,
+        descriptor: &Descriptor,
+    ) -> Result<ImageSummary, ImageError> {
         let (descriptor, manifest) = self.resolve_manifest(descriptor)?;
         let config = self.read_config(&manifest.config.digest)?;
         let layers = layer_blobs(&manifest, &config)?;
@@ -361,25 +409,12 @@ impl Store {
             }
             size += self.layer_size(&layer.diff_id);
         }
-        let new = ImageSummary::from_documents(&descriptor, &manifest, &config, size);
-        let held = self.lock()?;
-        let mut catalog = Catalog::read(self)?;
-        let image = catalog.images.entry(new.id).or_insert_with(|| new.clone());
-        image.manifest = new.manifest;
-        image.manifest_size = new.manifest_size;
-        image.manifest_type = new.manifest_type;
-        image.size = new.size;
-        image.parent = image.parent.or(parent.filter(|parent| *parent != new.id));
-        image.digests.extend(digests.iter().cloned());
-        for tag in tags {
-            // A build from the cache names the same image again: no reason to write the list, and to wait for the disk.
-            if !catalog.is_tagged(&new.id, tag) {
-                catalog.tag(&new.id, tag);
-            }
-        }
-        catalog.write(&held)?;
-        drop(held);
-        self.read_image(&catalog.images[&new.id])
+        Ok(ImageSummary::from_documents(
+            &descriptor,
+            &manifest,
+            &config,
+            size,
+        ))
     }
 
     /// Gives the image one more tag; another image that has it loses it.
@@ -387,17 +422,19 @@ impl Store {
     /// # Errors
     /// When the image was removed meanwhile, or `index.json` can't be written.
     pub fn tag(&self, image: &Image, tag: &Reference) -> Result<(), ImageError> {
-        if tag.digest.is_some() {
-            let reference = tag.clone();
-            return Err(ImageError::NotATag { reference });
-        }
+        self.tag_named(&image.id.to_string(), tag)
+    }
+
+    /// Gives what `name` stands for, an image or an index, one more tag; another that has it loses it.
+    ///
+    /// # Errors
+    /// When there is none of that name, or `index.json` can't be written.
+    pub fn tag_named(&self, name: &str, tag: &Reference) -> Result<(), ImageError> {
+        only_tags(std::slice::from_ref(tag))?;
         let held = self.lock()?;
         let mut catalog = Catalog::read(self)?;
-        if !catalog.images.contains_key(&image.id) {
-            let name = image.id.to_string();
-            return Err(ImageError::NotFound { name });
-        }
-        catalog.tag(&image.id, tag);
+        let named = catalog.find(name)?;
+        catalog.tag(named, tag);
         Ok(catalog.write(&held)?)
     }
 
@@ -440,52 +477,12 @@ impl Store {
     }
 }
 
-impl Catalog {
-    /// As [`Store::find_image`].
-    pub(crate) fn find(&self, name: &str) -> Result<&ImageSummary, ImageError> {
-        let reference = Reference::parse(name).ok();
-        if let Some(reference) = &reference
-            && let Some(found) = self.by_reference(reference)
-        {
-            return Ok(found);
-        }
-        let hex = name.strip_prefix("sha256:").unwrap_or(name);
-        let is_hex = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
-        if (1..=64).contains(&hex.len()) && hex.bytes().all(is_hex) {
-            let fits = |image: &&ImageSummary| image.id.hex().starts_with(hex);
-            let found: Vec<&ImageSummary> = self.images.values().filter(fits).collect();
-            match found.as_slice() {
-                [] => {}
-                [one] => return Ok(one),
-                many => {
-                    return Err(ImageError::Ambiguous {
-                        prefix: name.to_owned(),
-                        count: many.len(),
-                    });
-                }
-            }
-            // `images --digests` shows manifests' digests: what is shown can be used.
-            let fits = |image: &&ImageSummary| image.manifest.hex() == hex;
-            if let Some(found) = self.images.values().find(fits) {
-                return Ok(found);
-            }
-        }
-        Err(ImageError::NotFound {
-            name: reference.map_or_else(|| name.to_owned(), |reference| reference.to_string()),
-        })
-    }
-
-    fn by_reference(&self, wanted: &Reference) -> Option<&ImageSummary> {
-        let same_repository =
-            |other: &Reference| (&other.domain, &other.path) == (&wanted.domain, &wanted.path);
-        self.images.values().find(|image| match wanted.digest {
-            None => image.tags.contains(wanted),
-            Some(digest) => {
-                let pulled = |r: &Reference| same_repository(r) && r.digest == Some(digest);
-                image.digests.iter().any(pulled)
-                    || image.manifest == digest && image.tags.iter().any(same_repository)
-            }
-        })
+pub(crate) fn only_tags(tags: &[Reference]) -> Result<(), ImageError> {
+    match tags.iter().find(|tag| tag.digest.is_some()) {
+        None => Ok(()),
+        Some(reference) => Err(ImageError::NotATag {
+            reference: reference.clone(),
+        }),
     }
 }
 
@@ -515,5 +512,11 @@ impl ImageError {
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })
+    }
+
+    /// Whether it is there, but not for the wanted platform.
+    #[must_use]
+    pub fn is_wrong_platform(&self) -> bool {
+        matches!(self, Self::NoPlatform { .. } | Self::WrongPlatform { .. })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <root>/                       $XDG_DATA_HOME/rctr, an OCI image layout that other tools read directly
-//!   oci-layout index.json       every image; tags are `org.opencontainers.image.ref.name` annotations
+//!   oci-layout index.json       every image and every index of several platforms; tags are `org.opencontainers.image.ref.name` annotations
 //!   blobs/sha256/<hex>          manifests, configs and layer blobs, as received or as made
 //!   layers/<hex diffID>/fs      the unpacked layer, in overlay's own format, immutable
 //!   containers/<id>/            record.json, state.json, upper/, work/, log
@@ -25,13 +25,16 @@ pub mod config;
 pub mod container;
 pub mod digest;
 pub mod explain;
+mod find;
 pub mod gc;
 pub mod image;
 pub mod index;
 pub mod layer;
 pub mod lock;
 pub mod manifest;
+mod multi;
 mod names;
+pub mod platform;
 pub mod random;
 pub mod record;
 pub mod reference;

@@ -171,24 +171,6 @@ impl Default for Index {
     }
 }
 
-impl Index {
-    /// The manifest for `architecture` on Linux; when none says so, the only one there is.
-    #[must_use]
-    pub fn for_architecture(&self, architecture: &str) -> Option<&Descriptor> {
-        let fits = |descriptor: &&Descriptor| {
-            descriptor
-                .platform
-                .as_ref()
-                .is_some_and(|p| p.os == "linux" && p.architecture == architecture)
-        };
-        let fitting = self.manifests.iter().find(fits);
-        match (fitting, self.manifests.as_slice()) {
-            (None, [only]) => Some(only),
-            (found, _) => found,
-        }
-    }
-}
-
 /// A manifest or an index, told by its fields: media types are optional, and wrong often enough.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Document {

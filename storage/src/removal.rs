@@ -2,7 +2,8 @@
 //!
 //! A name takes the tag away; the image goes with its last one, unless a container needs it. An ID takes the image
 //! away with its tags, unless it has several (force does it) or is in use: by a stopped container (force does it), by a
-//! running one, or by an image made from it (nothing does it). The ancestors without a name go with it.
+//! running one, or by an image made from it (nothing does it). The ancestors without a name go with it. An index goes as an
+//! image does, and with it those of its images that nothing else names and no container needs.
 
 use std::collections::HashSet;
 
@@ -10,8 +11,9 @@ use crate::container::Container;
 use crate::digest::{DiffId, Digest, Hasher};
 use crate::gc::{self, Freed};
 use crate::image::{Image, ImageError, ImageSummary};
-use crate::index::Catalog;
+use crate::index::{Catalog, IndexSummary, Named};
 use crate::lock::StoreLock;
+use crate::manifest::Platform;
 use crate::record::Status;
 use crate::reference::Reference;
 use crate::store::Store;
@@ -92,20 +94,34 @@ impl Store {
         let mut candidates: Vec<ImageSummary> = removal.catalog.images.values().cloned().collect();
         candidates.sort_by_cached_key(|i| crate::timestamp::nanoseconds(&i.created));
         candidates.reverse();
+        let mut indexes: Vec<IndexSummary> = removal.catalog.indexes.values().cloned().collect();
         loop {
-            let before = removal.catalog.images.len();
+            let before = (candidates.len(), indexes.len());
+            indexes.retain(|index| {
+                let named = !(index.tags.is_empty() && index.digests.is_empty());
+                let shown = index.choice(&Platform::host());
+                let shown = shown.or(index.members.first().map(|m| m.id));
+                let shown = shown.map(|id| self.read_image(&removal.catalog.summary(&id)));
+                let goes = (scope == PruneScope::Unused || !named)
+                    && !index.members.iter().any(|m| removal.is_needed(&m.id))
+                    && shown.is_none_or(|image| image.is_ok_and(|image| wanted(&image)));
+                if goes {
+                    removal.delete_index(index, RemoveImage::default());
+                }
+                !goes
+            });
             candidates.retain(|image| {
                 let named = !(image.tags.is_empty() && image.digests.is_empty());
                 let goes = (scope == PruneScope::Unused || !named)
-                    && removal.users(&image.id).next().is_none()
-                    && !removal.has_children(&image.id)
+                    && !removal.is_member(&image.id)
+                    && !removal.is_needed(&image.id)
                     && self.read_image(image).is_ok_and(|image| wanted(&image));
                 if goes {
                     removal.delete(&image.id);
                 }
                 !goes
             });
-            if removal.catalog.images.len() == before {
+            if (candidates.len(), indexes.len()) == before {
                 break;
             }
         }
@@ -138,34 +154,44 @@ impl<'s> Removal<'s> {
     }
 
     fn remove(&mut self, name: &str, options: RemoveImage) -> Result<(), ImageError> {
-        let image = self.catalog.find(name)?.clone();
-        let reference = Reference::parse(name)
-            .ok()
-            .filter(|reference| names_of(&image).any(|other| is_meant(reference, other, &image)));
-        let Some(reference) = reference else {
-            if !options.force && !is_single(&image) {
-                return Err(in_use(
-                    &image,
-                    true,
-                    "image is referenced in multiple repositories",
-                ));
+        match self.catalog.find(name)? {
+            Named::Image(id) => self.remove_listed(name, &id, options),
+            Named::Index(digest) => self.remove_index(name, &digest, options),
+        }
+    }
+
+    fn remove_listed(
+        &mut self,
+        name: &str,
+        id: &Digest,
+        options: RemoveImage,
+    ) -> Result<(), ImageError> {
+        let image = self.catalog.images[id].clone();
+        let names = Names::of(&image);
+        let Some(reference) = names.meant_by(name) else {
+            // By its ID, which stands for the indexes that it is in as well.
+            let whole = self.catalog.summary(id);
+            if !options.force && !Names::of(&whole).is_single() {
+                let reason = "image is referenced in multiple repositories";
+                return Err(in_use(&image, true, reason));
             }
             self.check(&image, options.force)?;
+            let indexes = self.catalog.indexes.values();
+            let indexes: Vec<_> = indexes.filter(|index| index.has(id)).cloned().collect();
+            for index in indexes {
+                self.delete_index(&index, options);
+            }
             self.delete_with_parents(&image, options);
             return Ok(());
         };
-        if !options.force
-            && is_single(&image)
-            && let Some(container) = self.users(&image.id).next()
-        {
-            return Err(ImageError::ReferenceInUse {
-                name: reference.to_string(),
-                container: short(&container.record.id),
-                id: short(&image.id.hex()),
-            });
+        if !options.force && names.is_single() {
+            self.unused(&reference, &[*id])?;
         }
-        let image = self.untag(&image.id, &reference);
-        if names_of(&image).next().is_some() {
+        let image = self.catalog.images.get_mut(id).expect("it was found here");
+        let untagged = untag(&mut image.tags, &mut image.digests, &reference);
+        self.removed.extend(untagged);
+        let image = image.clone();
+        if Names::of(&image).any() || self.is_member(id) {
             return Ok(());
         }
         // Else the name is gone, which was the wish, and the image stays for those who use it.
@@ -175,26 +201,100 @@ impl<'s> Removal<'s> {
         Ok(())
     }
 
-    /// Takes one name away; the digests of a repository go with its last tag.
-    fn untag(&mut self, id: &Digest, reference: &Reference) -> ImageSummary {
-        let image = self.catalog.images.get_mut(id).expect("it was found here");
-        let same = |other: &Reference| {
-            (&other.domain, &other.path) == (&reference.domain, &reference.path)
+    fn remove_index(
+        &mut self,
+        name: &str,
+        digest: &Digest,
+        options: RemoveImage,
+    ) -> Result<(), ImageError> {
+        let index = self.catalog.indexes[digest].clone();
+        let names = Names {
+            document: index.digest,
+            tags: &index.tags,
+            digests: &index.digests,
         };
-        if reference.digest.is_some() {
-            image.digests.retain(|other| other != reference);
-            self.removed.push(Removed::Untagged(reference.to_string()));
-            return image.clone();
-        }
-        image.tags.retain(|other| other != reference);
-        self.removed.push(Removed::Untagged(reference.to_string()));
-        if !image.tags.iter().any(same) {
-            for digest in image.digests.iter().filter(|digest| same(digest)) {
-                self.removed.push(Removed::Untagged(digest.to_string()));
+        let going = self.only_in(&index);
+        let Some(reference) = names.meant_by(name) else {
+            if let Some(first) = going.first()
+                && !options.force
+                && !names.is_single()
+            {
+                let reason = "image is referenced in multiple repositories";
+                return Err(in_use(&self.catalog.images[first], true, reason));
             }
-            image.digests.retain(|digest| !same(digest));
+            for id in &going {
+                self.check(&self.catalog.images[id], options.force)?;
+            }
+            self.delete_index(&index, options);
+            return Ok(());
+        };
+        if !options.force && names.is_single() {
+            self.unused(&reference, &going)?;
         }
-        image.clone()
+        let index = self.catalog.indexes.get_mut(digest);
+        let index = index.expect("it was found here");
+        let untagged = untag(&mut index.tags, &mut index.digests, &reference);
+        self.removed.extend(untagged);
+        let index = index.clone();
+        if index.tags.is_empty() && index.digests.is_empty() {
+            self.delete_index(&index, options);
+        }
+        Ok(())
+    }
+
+    /// An error if a container uses one of `images`, whose last name is to go.
+    fn unused(&self, name: &Reference, images: &[Digest]) -> Result<(), ImageError> {
+        for id in images {
+            if let Some(container) = self.users(id).next() {
+                return Err(ImageError::ReferenceInUse {
+                    name: name.to_string(),
+                    container: short(&container.record.id),
+                    id: short(&id.hex()),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes an index off the list, and those of its images that have no other name and may go.
+    fn delete_index(&mut self, index: &IndexSummary, options: RemoveImage) {
+        if self.catalog.indexes.remove(&index.digest).is_none() {
+            return;
+        }
+        let names = index.tags.iter().chain(&index.digests);
+        let names = names.map(|name| Removed::Untagged(name.to_string()));
+        self.removed.extend(names);
+        self.removed.push(Removed::Deleted(index.digest));
+        for id in self.only_in(index) {
+            let image = self.catalog.images[&id].clone();
+            if self.check(&image, options.force).is_ok() {
+                self.delete_with_parents(&image, options);
+            }
+        }
+    }
+
+    /// The images of an index that have no name but its, and are in no other.
+    fn only_in(&self, index: &IndexSummary) -> Vec<Digest> {
+        let members = index.members.iter().map(|member| member.id);
+        let mut only: Vec<Digest> = members
+            .filter(|id| {
+                let image = self.catalog.images.get(id);
+                let mut others = self.catalog.indexes.values();
+                image.is_some_and(|image| !Names::of(image).any())
+                    && !others.any(|other| other.digest != index.digest && other.has(id))
+            })
+            .collect();
+        only.dedup();
+        only
+    }
+
+    fn is_member(&self, id: &Digest) -> bool {
+        self.catalog.indexes.values().any(|index| index.has(id))
+    }
+
+    /// Whether a container or another image stands on it.
+    fn is_needed(&self, id: &Digest) -> bool {
+        self.users(id).next().is_some() || self.has_children(id)
     }
 
     /// Whether the image may be deleted. Force lets stopped containers lose it.
@@ -226,7 +326,7 @@ impl<'s> Removal<'s> {
             let parent = image.parent.filter(|_| !options.keep_parents);
             next = parent
                 .and_then(|id| self.catalog.images.get(&id).cloned())
-                .filter(|parent| names_of(parent).next().is_none())
+                .filter(|parent| !Names::of(parent).any() && !self.is_member(&parent.id))
                 .filter(|parent| self.check(parent, false).is_ok());
         }
     }
@@ -235,7 +335,8 @@ impl<'s> Removal<'s> {
         let Some(image) = self.catalog.images.remove(id) else {
             return;
         };
-        let names = names_of(&image).map(|name| Removed::Untagged(name.to_string()));
+        let names = image.tags.iter().chain(&image.digests);
+        let names = names.map(|name| Removed::Untagged(name.to_string()));
         self.removed.extend(names);
         self.removed.push(Removed::Deleted(image.id));
         if let Ok(config) = self.held.store.read_config(&image.id) {
@@ -279,24 +380,73 @@ impl<'s> Removal<'s> {
     }
 }
 
-fn names_of(image: &ImageSummary) -> impl Iterator<Item = &Reference> {
-    image.tags.iter().chain(&image.digests)
+/// The names of an image or an index.
+struct Names<'n> {
+    /// The digest of its manifest, or its own.
+    document: Digest,
+    tags: &'n [Reference],
+    digests: &'n [Reference],
 }
 
-/// Whether `wanted` names what `name` is, rather than being the beginning of an ID.
-fn is_meant(wanted: &Reference, name: &Reference, image: &ImageSummary) -> bool {
-    let same = (&wanted.domain, &wanted.path) == (&name.domain, &name.path);
-    match wanted.digest {
-        None => name == wanted,
-        Some(digest) => same && (name.digest == Some(digest) || image.manifest == digest),
+impl<'n> Names<'n> {
+    fn of(image: &'n ImageSummary) -> Self {
+        Self {
+            document: image.manifest,
+            tags: &image.tags,
+            digests: &image.digests,
+        }
+    }
+
+    fn any(&self) -> bool {
+        !(self.tags.is_empty() && self.digests.is_empty())
+    }
+
+    /// `text` as one of the names, rather than as an ID or the beginning of one.
+    fn meant_by(&self, text: &str) -> Option<Reference> {
+        let wanted = Reference::parse(text).ok()?;
+        let is_meant = |name: &Reference| match wanted.digest {
+            None => *name == wanted,
+            Some(digest) => {
+                let same = is_same_repository(&wanted, name);
+                same && (name.digest == Some(digest) || self.document == digest)
+            }
+        };
+        let mut names = self.tags.iter().chain(self.digests);
+        names.any(is_meant).then_some(wanted)
+    }
+
+    /// One tag at most, perhaps with the digest of the same repository.
+    fn is_single(&self) -> bool {
+        let names = self.tags.iter().chain(self.digests);
+        let repositories: HashSet<_> = names.map(|name| (&name.domain, &name.path)).collect();
+        self.tags.len() <= 1 && repositories.len() <= 1
     }
 }
 
-/// One tag at most, perhaps with the digest of the same repository.
-fn is_single(image: &ImageSummary) -> bool {
-    let repository = |name: &Reference| (name.domain.clone(), name.path.clone());
-    let repositories: HashSet<_> = names_of(image).map(repository).collect();
-    image.tags.len() <= 1 && repositories.len() <= 1
+fn is_same_repository(one: &Reference, other: &Reference) -> bool {
+    (&one.domain, &one.path) == (&other.domain, &other.path)
+}
+
+/// Takes one name away; the digests of a repository go with its last tag.
+fn untag(
+    tags: &mut Vec<Reference>,
+    digests: &mut Vec<Reference>,
+    reference: &Reference,
+) -> Vec<Removed> {
+    let mut removed = vec![Removed::Untagged(reference.to_string())];
+    if reference.digest.is_some() {
+        digests.retain(|other| other != reference);
+        return removed;
+    }
+    let same = |other: &Reference| is_same_repository(other, reference);
+    tags.retain(|other| other != reference);
+    if !tags.iter().any(same) {
+        for digest in digests.iter().filter(|digest| same(digest)) {
+            removed.push(Removed::Untagged(digest.to_string()));
+        }
+        digests.retain(|digest| !same(digest));
+    }
+    removed
 }
 
 fn is_live(container: &Container) -> bool {

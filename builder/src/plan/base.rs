@@ -5,7 +5,6 @@ use rctr_storage::manifest::Platform;
 
 use super::error::PlanError;
 use super::planner::{Lookup, Planner};
-use super::platform;
 use super::references::Found;
 use super::scope::Variables;
 use super::stage::{Purpose, Walked};
@@ -56,7 +55,7 @@ impl Planner<'_> {
                 state.author = image.config.author.clone();
                 if !image.config.architecture.is_empty() {
                     let own = Platform::of(&image.config);
-                    state.platform = platform::parse(&platform::shown(&own)).unwrap_or(own);
+                    state.platform = Platform::parse(&own.to_string()).unwrap_or(own);
                 }
                 (Base::Image(image), state, None)
             }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use rctr_storage::manifest::Platform;
 use rctr_storage::reference::Reference;
 
-use super::platform;
 use super::scope::{Expander, Globals, Variables};
 use crate::dockerfile::{Check, Dockerfile, Fault, Instruction, Stage, near};
 use crate::source::{Place, SourceFile, Span, Warning};
@@ -124,7 +123,7 @@ pub(super) fn platform_flag(
     let written = stage.from.node.platform.as_deref().unwrap_or_default();
     let (used, missing) = (expander.used(), expander.missing());
     if used.is_empty() && missing.is_empty() {
-        let Ok(platform) = platform::parse(value) else {
+        let Ok(platform) = Platform::parse(value) else {
             return;
         };
         // A stage that says in its name what it is for is meant so.
@@ -154,11 +153,11 @@ pub(super) fn base_platform(
     image: &Platform,
     span: Span,
 ) {
-    if !platform::same(wanted, image) {
+    if !wanted.matches(image) {
         let message = format!(
             "Base image {name} was pulled with platform {:?}, expected {:?} for current build",
-            platform::shown(image),
-            platform::shown(wanted)
+            image.to_string(),
+            wanted.to_string()
         );
         findings.report("InvalidBaseImagePlatform", span, message);
     }

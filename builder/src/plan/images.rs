@@ -51,10 +51,27 @@ impl From<ImageError> for ImageFailure {
     }
 }
 
+/// The image for `platform`; one that is for another only, and not through an index, will do as well: the build warns.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn base_image(
+    store: &Store,
+    name: &str,
+    platform: &Platform,
+) -> Result<Image, ImageError> {
+    match store.find_image_for(name, platform) {
+        Err(error) if error.is_wrong_platform() && store.find_index(name)?.is_none() => {
+            store.find_image(name)
+        }
+        found => found,
+    }
+}
+
 /// Images that are here already.
 impl Images for Store {
-    fn find(&self, name: &str, _platform: &Platform) -> Result<Image, ImageFailure> {
-        Ok(self.find_image(name)?)
+    fn find(&self, name: &str, platform: &Platform) -> Result<Image, ImageFailure> {
+        Ok(base_image(self, name, platform)?)
     }
 
     fn layers(&self, image: &Image) -> Vec<PathBuf> {

@@ -16,7 +16,6 @@ mod error;
 mod images;
 mod mount;
 mod planner;
-pub mod platform;
 pub mod ports;
 mod references;
 mod run;
@@ -29,6 +28,7 @@ mod words;
 
 pub use check::looks_secret;
 pub use error::PlanError;
+pub(crate) use images::base_image;
 pub use images::{ImageFailure, Images};
 pub use types::{
     Base, CopyFrom, CopyStep, HeredocFile, HistoryEntry, Operation, Plan, PlannedSource,

@@ -9,10 +9,10 @@ use rctr_storage::manifest::Platform;
 use super::check::{self, Findings};
 use super::error::PlanError;
 use super::images::Images;
+use super::mount;
 use super::scope::{self, Expander, Globals};
 use super::stage::{Purpose, Walked};
 use super::types::{Plan, PlannedStage};
-use super::{mount, platform};
 use crate::dockerfile::{Dockerfile, Instruction, near};
 use crate::request::BuildRequest;
 use crate::source::{SourceError, Warning};
@@ -80,7 +80,7 @@ impl<'a> Planner<'a> {
             images,
             build_args,
             globals: Globals::default(),
-            wanted: request.platform.clone().unwrap_or_else(platform::host),
+            wanted: request.platform.clone().unwrap_or_else(Platform::host),
             heads: Vec::new(),
             findings,
             triggered_args: BTreeSet::new(),
@@ -145,7 +145,7 @@ impl<'a> Planner<'a> {
             let message = format!("empty platform value from expression {written}");
             return Err(self.wrong(span, message, self.unset_hint(&expander)));
         }
-        let platform = platform::parse(&value).map_err(|error| {
+        let platform = Platform::parse(&value).map_err(|error| {
             let message = format!("failed to parse platform {written}: {error}");
             self.wrong(span, message, self.unset_hint(&expander))
         })?;

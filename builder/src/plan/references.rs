@@ -4,10 +4,10 @@ use rctr_storage::image::Image;
 use rctr_storage::manifest::Platform;
 use rctr_storage::reference::Reference;
 
+use super::check;
 use super::error::PlanError;
 use super::images::ImageFailure;
 use super::planner::Planner;
-use super::{check, platform};
 use crate::dockerfile::near;
 use crate::request::NamedContext;
 use crate::source::{Place, SourceError, Span};
@@ -173,7 +173,7 @@ impl Planner<'_> {
     ) -> Result<(), PlanError> {
         let own = Platform::of(&image.config);
         if !own.os.is_empty() && own.os != "linux" {
-            let message = format!("the base image {name} is for {}", platform::shown(&own));
+            let message = format!("the base image {name} is for {}", own);
             let hint = "images are built for linux only: name a linux image in FROM".to_owned();
             return Err(self.wrong(span, message, Some(hint)));
         }
@@ -206,7 +206,7 @@ impl Planner<'_> {
             let hint = self.meant(name, span).or_else(|| error.hint());
             return Err(self.wrong(span, message, hint));
         }
-        let key = (name.to_owned(), platform::shown(wanted));
+        let key = (name.to_owned(), wanted.to_string());
         if let Some(image) = self.known_images.get(&key) {
             return Ok(image.clone());
         }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::dockerfile::expand::{ExpandError, Scope};
 use crate::dockerfile::{Argument, Located};
-use crate::plan::platform;
 use crate::request::BuildRequest;
+use rctr_storage::manifest::Platform;
 
 /// Names and values in the order of their first appearance.
 #[derive(Debug, Clone, Default)]
@@ -144,13 +144,13 @@ impl Globals {
 
 /// `TARGETPLATFORM` and its like, over which `--build-arg` wins.
 pub(super) fn predefined(request: &BuildRequest, target: Option<&str>) -> Variables {
-    let build = platform::host();
-    let wanted = request.platform.clone().unwrap_or_else(platform::host);
+    let build = Platform::host();
+    let wanted = request.platform.clone().unwrap_or_else(Platform::host);
     let mut variables = Variables::default();
     for (prefix, platform) in [("BUILD", &build), ("TARGET", &wanted)] {
         let variant = platform.variant.clone().unwrap_or_default();
         for (suffix, value) in [
-            ("PLATFORM", platform::shown(platform)),
+            ("PLATFORM", platform.to_string()),
             ("OS", platform.os.clone()),
             ("OSVERSION", String::new()),
             ("ARCH", platform.architecture.clone()),

@@ -10,12 +10,13 @@ use rctr_runtime::cgroup;
 use rctr_runtime::plan::Driver;
 use rctr_storage::container::{Container, ContainerError};
 use rctr_storage::image::Image;
-use rctr_storage::index::host_architecture;
+use rctr_storage::manifest::Platform;
 use rctr_storage::record::ContainerRecord;
 use rctr_storage::reference::Reference;
 use rctr_storage::volume::{ANONYMOUS, NewVolume};
 use rctr_storage::{Store, random, timestamp};
 
+use super::words;
 use crate::command::Verb;
 use crate::context::Context;
 use crate::merge::name::random_name;
@@ -131,7 +132,7 @@ fn publish(
         id: image.id,
         config: &image.config.config,
         layers: image.layers.iter().map(|layer| layer.diff_id.0).collect(),
-        platform: platform_of(image),
+        platform: Platform::of(&image.config).to_string(),
     };
     let volumes = store.path("volumes");
     for attempt in 0.. {
@@ -249,7 +250,7 @@ fn find_image(store: &Store, request: &RunRequest) -> Result<Image, Failure> {
     if request.pull == Pull::Always {
         return Err(cannot_pull(name));
     }
-    let image = match store.find_image(name) {
+    let image = match words::find_image(store, name, request.platform.as_ref()) {
         Err(error) if error.is_not_found() => {
             if request.pull == Pull::Never {
                 return Err(error.into());
@@ -260,7 +261,7 @@ fn find_image(store: &Store, request: &RunRequest) -> Result<Image, Failure> {
         }
         found => found?,
     };
-    check_platform(request, &image)?;
+    warn_of_platform(request, &image);
     Ok(image)
 }
 
@@ -271,67 +272,15 @@ fn cannot_pull(name: &str) -> Failure {
     .hint("bring the image with `rctr load` or `rctr import`; `rctr images` lists what is there")
 }
 
-fn check_platform(request: &RunRequest, image: &Image) -> Result<(), Failure> {
-    let host = format!("linux/{}", host_architecture());
-    let actual = platform_of(image);
-    let Some(wanted) = &request.platform else {
-        if actual != host {
-            output::note(format!(
-                "rctr: warning: the requested image's platform ({actual}) does not match the detected host platform ({host})"
-            ));
-        }
-        return Ok(());
-    };
-    let normal = normal_platform(wanted).ok_or_else(|| {
-        Failure::new(format!(
-            "{wanted:?} is an invalid platform: want OS/ARCH, for example {host}"
-        ))
-    })?;
-    if normal != host {
-        return Err(
-            Failure::new(format!("cannot run {normal} on this {host} host"))
-                .hint("emulation is not supported yet"),
-        );
+/// Docker's warning.
+fn warn_of_platform(request: &RunRequest, image: &Image) {
+    let own = Platform::of(&image.config);
+    if request.platform.is_none() && !own.is_native() {
+        let host = Platform::detected_host();
+        output::note(format!(
+            "WARNING: The requested image's platform ({own}) does not match the detected host platform ({host}) and no specific platform was requested"
+        ));
     }
-    if actual != normal {
-        return Err(Failure::new(format!(
-            "image with reference {} was found but does not match the specified platform: wanted {normal}, actual: {actual}",
-            request.image
-        )));
-    }
-    Ok(())
-}
-
-/// `os/arch`, in Go's words.
-fn platform_of(image: &Image) -> String {
-    let or = |text: &str, default: &str| {
-        if text.is_empty() {
-            default.to_owned()
-        } else {
-            text.to_owned()
-        }
-    };
-    let os = or(&image.config.os, "linux");
-    let architecture = or(&image.config.architecture, host_architecture());
-    format!("{os}/{architecture}")
-}
-
-/// `linux/amd64` of `amd64`, `linux/x86_64`, `linux/arm64/v8`.
-fn normal_platform(text: &str) -> Option<String> {
-    let parts: Vec<String> = text.split('/').map(str::to_ascii_lowercase).collect();
-    let (os, architecture) = match parts.as_slice() {
-        [one] if one == "linux" => ("linux", host_architecture()),
-        [one] => ("linux", one.as_str()),
-        [os, architecture] | [os, architecture, _] => (os.as_str(), architecture.as_str()),
-        _ => return None,
-    };
-    let architecture = match architecture {
-        "x86_64" | "x86-64" => "amd64",
-        "aarch64" => "arm64",
-        "" => return None,
-        other => other,
-    };
-    (!os.is_empty()).then(|| format!("{os}/{architecture}"))
 }
 
 fn host_name() -> String {
@@ -354,23 +303,4 @@ pub(crate) fn io_failure(message: impl Into<String>, error: &io::Error) -> Failu
     }
     .map(str::to_owned);
     failure
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn platforms_have_several_spellings() {
-        for (text, normal) in [
-            ("linux/x86_64", Some("linux/amd64")),
-            ("arm64", Some("linux/arm64")),
-            ("linux/arm64/v8", Some("linux/arm64")),
-            ("windows/amd64", Some("windows/amd64")),
-            ("/", None),
-            ("a/b/c/d", None),
-        ] {
-            assert_eq!(normal_platform(text).as_deref(), normal, "{text}");
-        }
-    }
 }

@@ -147,7 +147,7 @@ fn images(
     }
     let mut usage = Usage {
         name: "Images",
-        total: images.len(),
+        total: images.iter().filter(|i| i.part_of.is_none()).count(),
         active: images.iter().filter(|i| active.contains(&i.id)).count(),
         ..Usage::default()
     };

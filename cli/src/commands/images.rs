@@ -90,7 +90,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
     let mut images = store.images()?;
     if !words::is_on(matches, "all") {
         let parents: Vec<_> = images.iter().filter_map(|i| i.parent).collect();
-        images.retain(|i| is_named(i) || !parents.contains(&i.id));
+        images.retain(|i| is_named(i) || !parents.contains(&i.id) && i.part_of.is_none());
     }
     Choice::new(&store, &filters)?.apply(&store, &mut images);
     let name = words::text(matches, "name");

@@ -8,7 +8,6 @@ use rctr_runtime::identity::{self, Mounts};
 use rctr_storage::Store;
 use rctr_storage::archive::{self, ImportOptions};
 use rctr_storage::config::ContainerConfig;
-use rctr_storage::manifest::Platform;
 use rctr_storage::reference::Reference;
 
 use super::create::io_failure;
@@ -57,7 +56,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
             .transpose()?,
         message,
         config,
-        platform: words::text(matches, "platform").map(platform).transpose()?,
+        platform: words::platform(matches)?,
         created: None,
     };
     if file.starts_with("http://") || file.starts_with("https://") {
@@ -76,25 +75,4 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
     identity::enter(&context.identity()?, Mounts::Host)?;
     output::line(archive::import(&store, input, options)?.id);
     Ok(0)
-}
-
-fn platform(text: &str) -> Result<Platform, Failure> {
-    let mut parts = text.split('/').map(str::to_owned);
-    match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(os), Some(architecture), variant, None)
-            if !os.is_empty() && !architecture.is_empty() =>
-        {
-            Ok(Platform {
-                os,
-                architecture,
-                variant,
-                ..Platform::default()
-            })
-        }
-        _ => Err(words::bad(
-            "platform",
-            text,
-            "want OS/ARCH[/VARIANT], for example linux/amd64",
-        )),
-    }
 }

@@ -76,11 +76,12 @@ impl Contents {
                 ("none", vec![warning])
             }
         };
+        let images = store.images()?;
         Ok(Self {
             running,
             paused,
             stopped: containers.len() - running - paused,
-            images: store.images()?.len(),
+            images: images.iter().filter(|i| i.part_of.is_none()).count(),
             driver,
             warnings,
         })

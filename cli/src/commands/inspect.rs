@@ -4,6 +4,7 @@ use clap::{Arg, ArgMatches, Command};
 use rctr_storage::Store;
 use rctr_storage::container::{Container, ContainerError};
 use rctr_storage::digest::DiffId;
+use rctr_storage::manifest::Platform;
 use rctr_storage::volume::VolumeError;
 use serde::Serialize;
 use serde_json::Value;
@@ -44,9 +45,11 @@ pub(crate) const IMAGE: Verb = Verb {
     names: &["image inspect"],
     about: "Show all about images, as JSON",
     args: |command| {
-        common(command).arg(
-            words::value("platform", None, "Ignored: an image here has one platform").hide(true),
-        )
+        common(command).arg(words::value(
+            "platform",
+            None,
+            "Of an image for several platforms, show this one",
+        ))
     },
     run: |context, matches| run(context, matches, "image"),
 };
@@ -92,13 +95,17 @@ fn run(context: &Context, matches: &ArgMatches, kind: &str) -> Result<u8, Failur
                 .hint("want container, image or volume"),
         );
     }
+    let platform = match matches.try_contains_id("platform") {
+        Ok(true) => words::platform(matches)?,
+        _ => None,
+    };
     let sized = matches.try_contains_id("size").unwrap_or(false) && words::is_on(matches, "size");
     let form = Form::parse(words::text(matches, "format").unwrap_or_default())?;
     let store = Store::open(&context.root)?;
     let mut found = Vec::new();
     let mut failures = Vec::new();
     for name in words::list(matches, "name") {
-        match look(context, &store, &name, kind, sized) {
+        match look(context, &store, &name, kind, sized, platform.as_ref()) {
             Ok(thing) => found.push(thing),
             Err(failure) => failures.push(failure),
         }
@@ -124,6 +131,7 @@ fn look(
     name: &str,
     kind: &str,
     sized: bool,
+    platform: Option<&Platform>,
 ) -> Result<Found, Failure> {
     let any = kind.is_empty();
     if any || kind == "container" {
@@ -134,7 +142,7 @@ fn look(
         }
     }
     if any || kind == "image" {
-        match store.find_image(name) {
+        match words::find_image(store, name, platform) {
             Ok(image) => {
                 let document = inspect::image::document(&image, &store.snapshot(&image));
                 return Ok((document, inspect::image::SCHEMA));

@@ -1,6 +1,6 @@
 //! `rctr ps`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 use rctr_storage::Store;
@@ -83,7 +83,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
     containers.retain(|c| chosen.fits(c));
     containers.truncate(last.unwrap_or(usize::MAX));
     let tags = if containers.is_empty() {
-        BTreeMap::new()
+        Tags::new()
     } else {
         tags(&store)
     };
@@ -108,24 +108,22 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
 }
 
 /// Who has which tag now.
-pub(super) fn tags(store: &Store) -> BTreeMap<Reference, Digest> {
+pub(super) type Tags = BTreeSet<(Reference, Digest)>;
+
+/// Reads them from the store.
+pub(super) fn tags(store: &Store) -> Tags {
     // Without them the list is as good, but for names that have moved on.
-    let images = store.images().unwrap_or_default();
-    let tags = images.into_iter().flat_map(|image| {
-        let id = image.id;
-        image.tags.into_iter().map(move |tag| (tag, id))
-    });
-    tags.collect()
+    store.tags().unwrap_or_default()
 }
 
 /// The image as it was named, unless that name belongs to another image (or to none) by now: then its ID.
-pub(super) fn image_name(container: &Container, tags: &BTreeMap<Reference, Digest>) -> String {
+pub(super) fn image_name(container: &Container, tags: &Tags) -> String {
     let record = &container.record;
     let name = &record.config.image;
     let hex = name.strip_prefix("sha256:").unwrap_or(name);
     let by_digest = name.contains('@');
     let tag = Reference::parse(name).ok();
-    let moved = tag.is_none_or(|tag| tags.get(&tag) != Some(&record.image));
+    let moved = tag.is_none_or(|tag| !tags.contains(&(tag, record.image)));
     if moved && !by_digest || record.image.hex().starts_with(hex) {
         return short_id(&record.image.to_string());
     }
@@ -310,14 +308,14 @@ mod tests {
     fn a_name_that_moved_on_is_not_shown() {
         let container = container();
         let tag = Reference::parse("debian:12").unwrap();
-        let tags = |id: Digest| BTreeMap::from([(tag.clone(), id)]);
+        let tags = |id: Digest| Tags::from([(tag.clone(), id)]);
         assert_eq!(
             image_name(&container, &tags(container.record.image)),
             "debian:12"
         );
         let id = short_id(&container.record.image.to_string());
         assert_eq!(image_name(&container, &tags(Digest::of(b"other"))), id);
-        assert_eq!(image_name(&container, &BTreeMap::new()), id);
+        assert_eq!(image_name(&container, &Tags::new()), id);
     }
 
     #[test]

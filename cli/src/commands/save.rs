@@ -30,6 +30,11 @@ fn args(command: Command) -> Command {
             None,
             "docker-archive (default) or oci-archive",
         ))
+        .arg(words::value(
+            "platform",
+            None,
+            "Of an image for several platforms, save this one",
+        ))
         .arg(
             Arg::new("image")
                 .value_name("IMAGE")
@@ -51,16 +56,18 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
             ));
         }
     };
+    let platform = words::platform(matches)?;
+    let platform = platform.as_ref();
     let store = Store::open(&context.root)?;
     match words::text(matches, "output") {
         Some(path) if path != "-" => {
             whole_file(Path::new(path), |file| {
-                Ok(archive::save(&store, &names, format, file)?)
+                Ok(archive::save_for(&store, &names, format, platform, file)?)
             })?;
         }
         _ => {
             refuse_terminal()?;
-            archive::save(&store, &names, format, io::stdout().lock())?;
+            archive::save_for(&store, &names, format, platform, io::stdout().lock())?;
         }
     }
     Ok(0)

@@ -57,9 +57,14 @@ fn tag(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
     let target = words::text(matches, "target").unwrap_or_default();
     let target: Reference = target.parse()?;
     let store = Store::open(&context.root)?;
-    let image = store.find_image(words::text(matches, "image").unwrap_or_default())?;
-    store.tag(&image, &target)?;
+    let name = words::text(matches, "image").unwrap_or_default();
+    store.tag_named(name, &target)?;
     Ok(0)
+}
+
+fn is_there(store: &Store, name: &str) -> bool {
+    let found = store.find_image(name);
+    !found.is_err_and(|error| error.is_not_found())
 }
 
 fn remove(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
@@ -70,7 +75,7 @@ fn remove(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
     let names = words::list(matches, "image");
     let store = Store::open(&context.root)?;
     // Its files belong to several owners. Who asks for nothing that is there needs no namespace to hear so.
-    if names.iter().any(|name| store.find_image(name).is_ok()) {
+    if names.iter().any(|name| is_there(&store, name)) {
         crate::leftovers::clear(context, &store);
         identity::enter(&context.identity()?, Mounts::Host)?;
     }

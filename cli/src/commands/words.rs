@@ -2,6 +2,10 @@
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use rctr_storage::Store;
+use rctr_storage::image::{Image, ImageError};
+use rctr_storage::manifest::Platform;
+
 use crate::output;
 use crate::report::Failure;
 use crate::request::flags::switch;
@@ -72,6 +76,30 @@ pub(crate) fn list(matches: &ArgMatches, id: &str) -> Vec<String> {
         .get_many::<String>(id)
         .map(|values| values.cloned().collect())
         .unwrap_or_default()
+}
+
+/// The value of `--platform`.
+///
+/// # Errors
+/// When it is no platform.
+pub(crate) fn platform(matches: &ArgMatches) -> Result<Option<Platform>, Failure> {
+    let parse = |text| Platform::parse(text).map_err(|why| bad("platform", text, why));
+    text(matches, "platform").map(parse).transpose()
+}
+
+/// An image by name, for a platform if one is wanted.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn find_image(
+    store: &Store,
+    name: &str,
+    platform: Option<&Platform>,
+) -> Result<Image, ImageError> {
+    match platform {
+        None => store.find_image(name),
+        Some(platform) => store.find_image_for(name, platform),
+    }
 }
 
 /// Does something to each; echoes the names for which it worked and goes on after failures.

@@ -6,7 +6,7 @@ use std::env;
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Command};
-use rctr_builder::plan::{RunNetwork, platform};
+use rctr_builder::plan::RunNetwork;
 use rctr_builder::request::{BakedSecrets, BuildRequest, NamedContext, SecretSource};
 use rctr_storage::manifest::Platform;
 use rctr_storage::reference::Reference;
@@ -326,8 +326,8 @@ fn wanted_platform(matches: &ArgMatches) -> Result<Option<Platform>, Failure> {
         .collect();
     match words.as_slice() {
         [] => Ok(None),
-        ["local"] => Ok(Some(platform::host())),
-        [one] => platform::parse(one)
+        ["local"] => Ok(Some(Platform::host())),
+        [one] => Platform::parse(one)
             .map(Some)
             .map_err(|why| bad("platform", one, why)),
         _ => Err(

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::ArgMatches;
 use rctr_storage::config::{ContainerConfig, Healthcheck};
+use rctr_storage::manifest::Platform;
 use rctr_storage::record::{HostConfig, LogConfig, MountRequest, RestartPolicy};
 
 use crate::report::{ENGINE, Failure};
@@ -57,7 +58,7 @@ pub(crate) struct RunRequest {
     /// `--cidfile`.
     pub(crate) cidfile: Option<PathBuf>,
     /// `--platform`.
-    pub(crate) platform: Option<String>,
+    pub(crate) platform: Option<Platform>,
     /// `--pull`.
     pub(crate) pull: Pull,
     /// `-d`.
@@ -186,7 +187,7 @@ impl RunRequest {
             command: words.collect(),
             name: given.one("name").map(str::to_owned),
             cidfile: given.one("cidfile").map(PathBuf::from),
-            platform: given.one("platform").map(str::to_owned),
+            platform: given.parsed("platform", Platform::parse)?,
             detach: given.run_only("detach").unwrap_or(false),
             detach_keys: given
                 .matches

@@ -160,14 +160,13 @@ pub(crate) fn row(image: &ImageSummary, name: &Name, cut: Cut, now: Nanos, used:
     let since = created.map(|_| format!("{} ago", duration::words(since(&image.created, now))));
     let known = |text: Option<String>| Data::text(text.unwrap_or_else(|| NOT_KNOWN.to_owned()));
     let or_none = |text: Option<String>| Data::text(text.unwrap_or_else(|| NONE.to_owned()));
-    let platform = format!("{}/{}", image.platform.os, image.platform.architecture);
     Data::fields([
         ("Containers", known(used.containers.map(|n| n.to_string()))),
         ("CreatedAt", known(created.map(time::shown))),
         ("CreatedSince", known(since)),
         ("Digest", or_none(name.digest.map(|d| d.to_string()))),
         ("ID", Data::text(id)),
-        ("Platform", Data::text(platform)),
+        ("Platform", Data::text(image.platform.to_string())),
         ("Repository", Data::text(&name.repository)),
         ("SharedSize", known(used.shared.map(size::short))),
         ("Size", Data::text(size::short(image.size))),
@@ -203,6 +202,7 @@ pub(crate) mod tests {
                 extra: Default::default(),
             },
             tagged: None,
+            part_of: None,
         }
     }
 

@@ -5,7 +5,6 @@ use std::io::Read;
 use super::ArchiveError;
 use crate::config::{ContainerConfig, History, ImageConfig};
 use crate::image::{Image, NewImage};
-use crate::index::host_architecture;
 use crate::layer::{Expected, StoreAs};
 use crate::manifest::Platform;
 use crate::reference::Reference;
@@ -55,11 +54,7 @@ fn import_layer(
             source: Box::new(source),
         })?;
     let created = options.created.unwrap_or_else(timestamp::now);
-    let platform = options.platform.unwrap_or_else(|| Platform {
-        architecture: host_architecture().to_owned(),
-        os: "linux".to_owned(),
-        ..Platform::default()
-    });
+    let platform = options.platform.unwrap_or_else(Platform::host);
     let config = ImageConfig {
         architecture: platform.architecture,
         variant: platform.variant,

@@ -7,9 +7,8 @@ use super::{ArchiveError, CONTAINERD_NAME, DockerEntry, parse_name};
 use crate::config::ImageConfig;
 use crate::digest::Digest;
 use crate::image::Image;
-use crate::index::host_architecture;
 use crate::layer::LayerBlob;
-use crate::manifest::{Descriptor, Document, Index, Manifest, REF_NAME};
+use crate::manifest::{Descriptor, Document, Index, Platform, REF_NAME};
 use crate::reference::Reference;
 use crate::store::Store;
 
@@ -25,6 +24,23 @@ pub struct Loaded {
 /// An image of the archive that is in the store but not listed yet.
 struct Found {
     manifest: Descriptor,
+    id: Digest,
+    tags: Vec<Reference>,
+    /// It is listed through an index.
+    only_in_index: bool,
+}
+
+/// What the archive holds.
+#[derive(Default)]
+struct FoundAll {
+    images: Vec<Found>,
+    indexes: Vec<FoundIndex>,
+}
+
+/// An index of several images that are in the archive.
+struct FoundIndex {
+    descriptor: Descriptor,
+    /// The image for this machine, or the first.
     id: Digest,
     tags: Vec<Reference>,
 }
@@ -44,7 +60,7 @@ pub fn load(store: &Store, input: impl Read + Send) -> Result<Vec<Loaded>, Archi
 
 fn load_parts(store: &Store, input: impl Read + Send) -> Result<Vec<Loaded>, ArchiveError> {
     let mut parts = Parts::gather(store, input)?;
-    let mut found = Vec::new();
+    let mut found = FoundAll::default();
     // The OCI manifests first: their bytes, and so their digests, survive.
     if parts.has("index.json") {
         for descriptor in parse::<Index>("index.json", parts.document("index.json")?)?.manifests {
@@ -54,26 +70,45 @@ fn load_parts(store: &Store, input: impl Read + Send) -> Result<Vec<Loaded>, Arc
     if parts.has("manifest.json") {
         let entries: Vec<DockerEntry> = parse("manifest.json", parts.document("manifest.json")?)?;
         for entry in entries {
-            add_docker(store, &mut parts, entry, &mut found)?;
+            add_docker(store, &mut parts, entry, &mut found.images)?;
         }
     }
-    if found.is_empty() {
+    if found.images.is_empty() {
         return Err(match parts.has("repositories") {
             true => ArchiveError::TooOld,
             false => ArchiveError::NoImage,
         });
     }
+    list(store, found)
+}
+
+fn list(store: &Store, found: FoundAll) -> Result<Vec<Loaded>, ArchiveError> {
+    let FoundAll { images, indexes } = found;
+    let named = |id| {
+        move |tag: &Reference| Loaded {
+            id,
+            name: Some(tag.clone()),
+        }
+    };
     let mut loaded = Vec::new();
-    for image in found {
+    for mut image in images {
+        // `manifest.json` gives the index's name to one of its images.
+        let in_index = |tag: &Reference| indexes.iter().any(|index| index.tags.contains(tag));
+        let parts = image.tags.iter().any(in_index) || image.only_in_index;
+        image.tags.retain(|tag| !in_index(tag));
         let Image { id, .. } = store.list_image(&image.manifest, &image.tags, &[], None)?;
-        if image.tags.is_empty() {
+        if image.tags.is_empty() && !parts {
             loaded.push(Loaded { id, name: None });
         }
-        let named = |tag| Loaded {
-            id,
-            name: Some(tag),
-        };
-        loaded.extend(image.tags.into_iter().map(named));
+        loaded.extend(image.tags.iter().map(named(id)));
+    }
+    for index in indexes {
+        let FoundIndex { id, tags, .. } = index;
+        store.list_index(&index.descriptor, &tags, &[])?;
+        if tags.is_empty() {
+            loaded.push(Loaded { id, name: None });
+        }
+        loaded.extend(tags.iter().map(named(id)));
     }
     Ok(loaded)
 }
@@ -82,6 +117,7 @@ fn load_parts(store: &Store, input: impl Read + Send) -> Result<Vec<Loaded>, Arc
 fn add_found(found: &mut Vec<Found>, image: Found) {
     match found.iter_mut().find(|other| other.id == image.id) {
         Some(other) => {
+            other.only_in_index &= image.only_in_index;
             for tag in image.tags {
                 if !other.tags.contains(&tag) {
                     other.tags.push(tag);
@@ -96,58 +132,114 @@ fn add_oci(
     store: &Store,
     parts: &mut Parts<'_>,
     listed: &Descriptor,
-    found: &mut Vec<Found>,
+    found: &mut FoundAll,
 ) -> Result<(), ArchiveError> {
-    let (descriptor, manifest) = resolve(parts, listed)?;
-    let id = manifest.config.digest;
-    let tags = name_of(listed)?.into_iter().collect();
-    let image = Found {
-        manifest: descriptor,
-        id,
-        tags,
+    let tags: Vec<Reference> = name_of(listed)?.into_iter().collect();
+    let Document::Index(index) = document(parts, &listed.digest)? else {
+        let image = add_image(store, parts, &listed.digest)?;
+        add_found(&mut found.images, Found { tags, ..image });
+        return Ok(());
     };
-    if found.iter().any(|other| other.id == id) {
-        add_found(found, image);
+    let mut inside = Index::default();
+    let mut documents = vec![listed.digest];
+    manifests_in(parts, &index, &mut inside.manifests, &mut documents)?;
+    let host = inside.for_platform(&Platform::host()).map(|d| d.digest);
+    let mut images = Vec::new();
+    for digest in inside.manifests.iter().map(|descriptor| descriptor.digest) {
+        match add_image(store, parts, &digest) {
+            Ok(image) => images.push(image),
+            // Who saved it had only what his machine runs.
+            Err(ArchiveError::Missing { .. }) if host != Some(digest) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let chosen = images.iter().find(|i| Some(i.manifest.digest) == host);
+    let Some(id) = chosen.or(images.first()).map(|image| image.id) else {
+        return Err(ArchiveError::NoPlatform);
+    };
+    if images.len() == 1 {
+        let only = images.remove(0);
+        add_found(&mut found.images, Found { tags, ..only });
         return Ok(());
     }
-    let config_bytes = parts.blob(&id)?.to_vec();
+    for digest in &documents {
+        store.put_document(parts.blob(digest)?)?;
+    }
+    for image in images {
+        let only_in_index = true;
+        let image = Found {
+            only_in_index,
+            ..image
+        };
+        add_found(&mut found.images, image);
+    }
+    let size = parts.blob(&listed.digest)?.len() as u64;
+    let media_type = Document::Index(index).media_type().to_owned();
+    found.indexes.push(FoundIndex {
+        descriptor: Descriptor::new(&media_type, listed.digest, size),
+        id,
+        tags,
+    });
+    Ok(())
+}
+
+/// The image of a manifest of the OCI layout.
+fn add_image(store: &Store, parts: &mut Parts<'_>, digest: &Digest) -> Result<Found, ArchiveError> {
     let path = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
+    let document = document(parts, digest)?;
+    let media_type = document.media_type().to_owned();
+    let Document::Manifest(manifest) = document else {
+        return Err(ArchiveError::NoPlatform);
+    };
+    let id = manifest.config.digest;
+    let config_bytes = parts.blob(&id)?.to_vec();
     let config: ImageConfig = parse(&path(&id), &config_bytes)?;
     let paths: Vec<String> = manifest.layers.iter().map(|l| path(&l.digest)).collect();
     add_layers(parts, &paths, &config)?;
     store.put_document(&config_bytes)?;
-    store.put_document(parts.blob(&image.manifest.digest)?)?;
-    add_found(found, image);
-    Ok(())
+    let bytes = parts.blob(digest)?;
+    store.put_document(bytes)?;
+    Ok(Found {
+        manifest: Descriptor::new(&media_type, *digest, bytes.len() as u64),
+        id,
+        tags: Vec::new(),
+        only_in_index: false,
+    })
 }
 
-/// The manifest behind a descriptor, which may be of an index.
-fn resolve(
+/// A manifest or an index of the OCI layout.
+fn document(parts: &Parts<'_>, digest: &Digest) -> Result<Document, ArchiveError> {
+    Document::parse(parts.blob(digest)?).map_err(|source| ArchiveError::Document {
+        path: format!("blobs/sha256/{}", digest.hex()),
+        source,
+    })
+}
+
+/// The manifests of images behind an index, as far as they are in the archive, and the indexes on the way to them.
+fn manifests_in(
     parts: &Parts<'_>,
-    descriptor: &Descriptor,
-) -> Result<(Descriptor, Manifest), ArchiveError> {
-    let mut descriptor = descriptor.clone();
-    for _ in 0..4 {
-        let bytes = parts.blob(&descriptor.digest)?;
-        let path = || format!("blobs/sha256/{}", descriptor.digest.hex());
-        let document = Document::parse(bytes).map_err(|source| ArchiveError::Document {
-            path: path(),
-            source,
-        })?;
-        let media_type = document.media_type().to_owned();
-        match document {
-            Document::Manifest(manifest) => {
-                let size = bytes.len() as u64;
-                let plain = Descriptor::new(&media_type, descriptor.digest, size);
-                return Ok((plain, *manifest));
-            }
-            Document::Index(index) => {
-                let inner = index.for_architecture(host_architecture());
-                descriptor = inner.cloned().ok_or(ArchiveError::NoPlatform)?;
+    index: &Index,
+    manifests: &mut Vec<Descriptor>,
+    indexes: &mut Vec<Digest>,
+) -> Result<(), ArchiveError> {
+    for descriptor in &index.manifests {
+        let platform = descriptor.platform.as_ref();
+        let attestation = platform.is_some_and(|platform| platform.os == "unknown");
+        let digest = descriptor.digest;
+        let there = parts.has(&format!("blobs/sha256/{}", digest.hex()));
+        if attestation || !there || indexes.contains(&digest) {
+            continue;
+        }
+        match document(parts, &digest)? {
+            Document::Manifest(_) => manifests.push(descriptor.clone()),
+            Document::Index(_) if indexes.len() > 16 => return Err(ArchiveError::NoPlatform),
+            Document::Index(inner) => {
+                indexes.push(digest);
+                manifests_in(parts, &inner, manifests, indexes)?;
             }
         }
     }
-    Err(ArchiveError::NoPlatform)
+    Ok(())
 }
 
 fn name_of(descriptor: &Descriptor) -> Result<Option<Reference>, ArchiveError> {
@@ -181,7 +273,13 @@ fn add_docker(
             store.put_manifest(id, config_bytes.len() as u64, &layers)?
         }
     };
-    add_found(found, Found { manifest, id, tags });
+    let image = Found {
+        manifest,
+        id,
+        tags,
+        only_in_index: false,
+    };
+    add_found(found, image);
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use super::{ArchiveError, CONTAINERD_NAME, DockerEntry};
 use crate::atomic;
 use crate::digest::Digest;
 use crate::image::{Image, ImageError, UnlistedImage};
-use crate::manifest::{Descriptor, Index, Platform, REF_NAME};
+use crate::manifest::{Descriptor, Document, Index, Platform, REF_NAME};
 use crate::reference::Reference;
 use crate::store::Store;
 use crate::tarfile::{Entry, Kind, Writer};
@@ -29,7 +29,18 @@ struct Chosen {
     tags: BTreeSet<Reference>,
 }
 
-/// Saves the named images. A repository without a tag means all its tags, as with docker; an ID carries no name along.
+/// What is saved.
+#[derive(Default)]
+struct Choice {
+    images: Vec<Chosen>,
+    /// Indexes as they are, with what is here of them, by name or without one.
+    indexes: Vec<(Descriptor, Option<Reference>)>,
+    /// Theirs, layers with their size.
+    blobs: BTreeMap<Digest, Option<u64>>,
+}
+
+/// Saves the named images. A repository without a tag means all its tags, as with docker; an ID carries no name along. Of an index
+/// it is the image for this machine, or as an OCI layout all that is here.
 ///
 /// # Errors
 /// When an image isn't there or damaged, or the archive can't be written.
@@ -39,14 +50,28 @@ pub fn save<N: AsRef<str>>(
     format: Format,
     out: impl Write,
 ) -> Result<(), ArchiveError> {
-    let mut chosen = Vec::new();
+    save_for(store, names, format, None, out)
+}
+
+/// As [`save`], of an index the image for `platform`.
+///
+/// # Errors
+/// As with [`save`], and when one isn't there for that platform.
+pub fn save_for<N: AsRef<str>>(
+    store: &Store,
+    names: &[N],
+    format: Format,
+    platform: Option<&Platform>,
+    out: impl Write,
+) -> Result<(), ArchiveError> {
+    let mut choice = Choice::default();
     for name in names {
-        choose(store, name.as_ref(), &mut chosen)?;
+        choose(store, name.as_ref(), format, platform, &mut choice)?;
     }
-    if chosen.is_empty() {
+    if choice.images.is_empty() && choice.indexes.is_empty() {
         return Err(ArchiveError::NoNames);
     }
-    write(store, &chosen, &BTreeMap::new(), format, out)
+    write(store, &choice, &BTreeMap::new(), format, out)
 }
 
 /// Saves an image that isn't listed, with all its tags.
@@ -61,13 +86,16 @@ pub fn save_image(
 ) -> Result<(), ArchiveError> {
     let image = unlisted.image.clone();
     let tags = image.tags.iter().cloned().collect();
-    let chosen = [Chosen { image, tags }];
-    write(store, &chosen, &unlisted.documents, format, out)
+    let choice = Choice {
+        images: vec![Chosen { image, tags }],
+        ..Choice::default()
+    };
+    write(store, &choice, &unlisted.documents, format, out)
 }
 
 fn write(
     store: &Store,
-    chosen: &[Chosen],
+    choice: &Choice,
     unlisted: &BTreeMap<Digest, Vec<u8>>,
     format: Format,
     out: impl Write,
@@ -78,7 +106,8 @@ fn write(
     };
     archive.directory("blobs/")?;
     archive.directory("blobs/sha256/")?;
-    let mut blobs = BTreeMap::new();
+    let chosen = choice.images.as_slice();
+    let mut blobs = choice.blobs.clone();
     for Chosen { image, .. } in chosen {
         blobs.insert(image.manifest.digest, None);
         blobs.insert(image.id, None);
@@ -90,7 +119,7 @@ fn write(
             None => archive.blob(digest, *size)?,
         }
     }
-    archive.document("index.json", &index(chosen))?;
+    archive.document("index.json", &index(choice))?;
     if format == Format::Docker {
         archive.document("manifest.json", &docker_entries(chosen))?;
     }
@@ -103,28 +132,92 @@ fn write(
     archive.tar.finish().map_err(write)?.flush().map_err(write)
 }
 
-fn choose(store: &Store, name: &str, chosen: &mut Vec<Chosen>) -> Result<(), ArchiveError> {
+fn choose(
+    store: &Store,
+    name: &str,
+    format: Format,
+    platform: Option<&Platform>,
+    choice: &mut Choice,
+) -> Result<(), ArchiveError> {
     let bare = Reference::parse_bare(name).ok();
     if let Some(bare) = bare.filter(|name| name.tag.is_none() && name.digest.is_none()) {
         let mut images = store.images()?;
         images.sort_by_key(|image| image.id);
-        let mut any = false;
-        for summary in &images {
-            let same = |tag: &&Reference| (&tag.domain, &tag.path) == (&bare.domain, &bare.path);
-            for tag in summary.tags.iter().filter(same) {
-                push(chosen, store.read_image(summary)?, Some(tag.clone()));
-                any = true;
-            }
+        let same = |tag: &&Reference| (&tag.domain, &tag.path) == (&bare.domain, &bare.path);
+        let tags = images.iter().flat_map(|image| &image.tags).filter(same);
+        let tags: Vec<String> = tags.map(Reference::to_string).collect();
+        for tag in &tags {
+            choose_one(store, tag, format, platform, choice)?;
         }
-        if any {
+        if !tags.is_empty() {
             return Ok(());
         }
     }
-    let image = store.find_image(name)?;
+    choose_one(store, name, format, platform, choice)
+}
+
+fn choose_one(
+    store: &Store,
+    name: &str,
+    format: Format,
+    platform: Option<&Platform>,
+    choice: &mut Choice,
+) -> Result<(), ArchiveError> {
     let tag = Reference::parse(name).ok();
+    if format == Format::Oci
+        && platform.is_none()
+        && let Some((descriptor, _)) = store.find_index(name)?
+    {
+        store.blobs_of(&descriptor, &mut choice.blobs)?;
+        // A digest is no name that a tag could be made of.
+        let tag =
+            tag.filter(|tag| tag.digest.is_none() && !name.contains(&descriptor.digest.hex()));
+        choice.indexes.push((descriptor, tag));
+        return Ok(());
+    }
+    let image = match platform {
+        None => store.find_image(name)?,
+        Some(platform) => store.find_image_for(name, platform)?,
+    };
     let tag = tag.filter(|tag| image.tags.contains(tag));
-    push(chosen, image, tag);
+    push(&mut choice.images, image, tag);
     Ok(())
+}
+
+impl Store {
+    /// The blobs behind a manifest or index that are here, layers with their size.
+    fn blobs_of(
+        &self,
+        descriptor: &Descriptor,
+        blobs: &mut BTreeMap<Digest, Option<u64>>,
+    ) -> Result<(), ImageError> {
+        if blobs.contains_key(&descriptor.digest) || !self.has_blob(&descriptor.digest) {
+            return Ok(());
+        }
+        blobs.insert(descriptor.digest, None);
+        let bytes = self.read_document(&descriptor.digest)?;
+        let document = Document::parse(&bytes).map_err(|source| ImageError::Document {
+            what: "manifest",
+            digest: descriptor.digest,
+            source,
+        })?;
+        match document {
+            Document::Index(index) => {
+                for inner in &index.manifests {
+                    self.blobs_of(inner, blobs)?;
+                }
+            }
+            Document::Manifest(manifest) => {
+                if self.has_blob(&manifest.config.digest) {
+                    blobs.insert(manifest.config.digest, None);
+                }
+                let layers = manifest.layers.iter();
+                let here = layers.filter(|layer| self.has_blob(&layer.digest));
+                blobs.extend(here.map(|layer| (layer.digest, Some(layer.size))));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn push(chosen: &mut Vec<Chosen>, image: Image, tag: Option<Reference>) {
@@ -137,9 +230,17 @@ fn push(chosen: &mut Vec<Chosen>, image: Image, tag: Option<Reference>) {
     }
 }
 
-fn index(chosen: &[Chosen]) -> Index {
+fn index(choice: &Choice) -> Index {
     let mut index = Index::default();
-    for Chosen { image, tags } in chosen {
+    let mut list = |plain: Descriptor, tags: &mut dyn Iterator<Item = &Reference>| {
+        let before = index.manifests.len();
+        let tagged = tags.map(|tag| named(plain.clone(), tag));
+        index.manifests.extend(tagged);
+        if index.manifests.len() == before {
+            index.manifests.push(plain);
+        }
+    };
+    for Chosen { image, tags } in &choice.images {
         let mut plain = Descriptor {
             platform: Some(Platform::of(&image.config)),
             ..image.manifest.clone()
@@ -148,19 +249,19 @@ fn index(chosen: &[Chosen]) -> Index {
         plain
             .annotations
             .retain(|key, _| !key.starts_with("dev.rctr."));
-        if tags.is_empty() {
-            index.manifests.push(plain);
-            continue;
-        }
-        for tag in tags {
-            let mut tagged = plain.clone();
-            let annotations = &mut tagged.annotations;
-            annotations.insert(CONTAINERD_NAME.to_owned(), tag.full_name());
-            annotations.insert(REF_NAME.to_owned(), tag.to_string());
-            index.manifests.push(tagged);
-        }
+        list(plain, &mut tags.iter());
+    }
+    for (descriptor, tag) in &choice.indexes {
+        list(descriptor.clone(), &mut tag.iter());
     }
     index
+}
+
+fn named(mut descriptor: Descriptor, tag: &Reference) -> Descriptor {
+    let annotations = &mut descriptor.annotations;
+    annotations.insert(CONTAINERD_NAME.to_owned(), tag.full_name());
+    annotations.insert(REF_NAME.to_owned(), tag.to_string());
+    descriptor
 }
 
 fn blob_name(digest: &Digest) -> String {

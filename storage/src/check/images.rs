@@ -40,20 +40,55 @@ impl Check<'_> {
                 }
             }
         }
+        let lost = self.indexes(&catalog)?;
         for descriptor in &catalog.foreign {
             let subject = format!("manifest {}", descriptor.digest);
             self.mend::<ImageError>(subject, "it is missing or damaged", |_| {
                 Ok(format!("removed; {LOAD_AGAIN}"))
             })?;
         }
-        if self.repair == Repair::Yes && !(broken.is_empty() && catalog.foreign.is_empty()) {
+        let well = broken.is_empty() && lost.is_empty() && catalog.foreign.is_empty();
+        if self.repair == Repair::Yes && !well {
             let held = self.store.lock()?;
             let mut catalog = Catalog::read(self.store)?;
+            for id in &broken {
+                self.forget(&catalog, id);
+            }
             catalog.images.retain(|id, _| !broken.contains(id));
+            catalog.indexes.retain(|digest, _| !lost.contains(digest));
             catalog.foreign.clear();
             catalog.write(&held)?;
         }
         self.container_layers(&sources)
+    }
+
+    /// Looks at the documents of indexes. What is returned is of no use any more and is to go; its images stay.
+    fn indexes(&mut self, catalog: &Catalog) -> Result<Vec<Digest>, ImageError> {
+        let mut lost = Vec::new();
+        for index in catalog.indexes.values() {
+            if let Err(error) = self.store.read_index(&index.digest) {
+                lost.push(index.digest);
+                let name = index.tags.first().map(Reference::to_string);
+                let subject = name.unwrap_or_else(|| index.digest.to_string());
+                self.mend::<ImageError>(format!("index {subject}"), error.to_string(), |_| {
+                    Ok(format!("removed, its images stay; {LOAD_AGAIN}"))
+                })?;
+            }
+        }
+        Ok(lost)
+    }
+
+    /// An index without one of its images is as if that had never been fetched: its manifest goes, and damage with it.
+    fn forget(&self, catalog: &Catalog, id: &Digest) {
+        let Some(image) = catalog.images.get(id) else {
+            return;
+        };
+        if catalog.indexes.values().any(|index| index.has(id)) {
+            for digest in [image.manifest, image.id] {
+                // It may be what is missing.
+                let _ = fs::remove_file(self.store.blob_path(&digest));
+            }
+        }
     }
 
     /// Looks at an image's layers. `false`: it is of no use any more and is to go.

@@ -146,7 +146,7 @@ pub(super) fn names(dir: &Path) -> Result<Vec<String>, StoreError> {
     Ok(names)
 }
 
-/// Lists every manifest among the blobs; the tags are lost.
+/// Lists every manifest and index among the blobs; the tags are lost.
 fn rebuild_index(store: &Store) -> Result<String, ImageError> {
     store.session()?;
     let held = store.lock()?;
@@ -160,10 +160,14 @@ fn rebuild_index(store: &Store) -> Result<String, ImageError> {
         let Ok(bytes) = store.read_document(&digest) else {
             continue;
         };
-        if let Ok(Document::Manifest(manifest)) = Document::parse(&bytes)
-            && store.has_blob(&manifest.config.digest)
-        {
-            let document = Document::Manifest(manifest);
+        let Ok(document) = Document::parse(&bytes) else {
+            continue;
+        };
+        let of_use = match &document {
+            Document::Manifest(manifest) => store.has_blob(&manifest.config.digest),
+            Document::Index(index) => index.manifests.iter().any(|m| store.has_blob(&m.digest)),
+        };
+        if of_use {
             let size = bytes.len() as u64;
             index
                 .manifests

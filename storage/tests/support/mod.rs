@@ -100,7 +100,7 @@ pub fn tag(name: &str) -> Reference {
 
 pub fn config(created: &str) -> ImageConfig {
     ImageConfig {
-        architecture: rctr_storage::index::host_architecture().to_owned(),
+        architecture: rctr_storage::manifest::Platform::host().architecture,
         os: "linux".to_owned(),
         created: Some(created.to_owned()),
         ..ImageConfig::default()

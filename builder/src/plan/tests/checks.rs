@@ -10,7 +10,7 @@ fn found(text: &str, request: &BuildRequest, shelf: &Shelf) -> Vec<(&'static str
 
 #[test]
 fn findings_have_buildkit_s_names_and_words() {
-    let platform = platform::shown(&platform::host());
+    let platform = Platform::host().to_string();
     for (text, rule, line, message) in [
         (
             "FROM alpine\nENV A=$FO",
@@ -91,7 +91,7 @@ fn findings_have_buildkit_s_names_and_words() {
         default,
         [("InvalidDefaultArgInFrom", 2, message.to_owned())]
     );
-    let far = platform::parse("linux/s390x").unwrap();
+    let far = Platform::parse("linux/s390x").unwrap();
     let shelf = Shelf::new().with_platform("far", ContainerConfig::default(), &far);
     let platforms = found("FROM far", &BuildRequest::default(), &shelf);
     let message = format!(

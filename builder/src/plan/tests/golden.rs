@@ -56,7 +56,7 @@ fn operation(operation: &Operation) -> String {
 
 #[test]
 fn a_whole_dockerfile() {
-    let platform = platform::parse("linux/amd64").unwrap();
+    let platform = Platform::parse("linux/amd64").unwrap();
     let request = BuildRequest {
         platform: Some(platform.clone()),
         ..BuildRequest::default()

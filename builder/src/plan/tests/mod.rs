@@ -35,7 +35,7 @@ impl Shelf {
     }
 
     fn with(self, name: &str, config: ContainerConfig) -> Self {
-        self.with_platform(name, config, &platform::host())
+        self.with_platform(name, config, &Platform::host())
     }
 
     fn with_platform(mut self, name: &str, config: ContainerConfig, platform: &Platform) -> Self {
