@@ -38,6 +38,7 @@ pub mod platform;
 pub mod random;
 pub mod record;
 pub mod reference;
+pub mod registry;
 pub mod removal;
 pub mod session;
 pub mod store;

@@ -123,7 +123,7 @@ impl TlsFault {
 
 impl WebError {
     pub(super) fn of(url: &Url, error: ureq::Error) -> Self {
-        let url = url.to_string();
+        let url = url.without_query();
         let source = Box::new(error);
         match &*source {
             ureq::Error::BadUri(_) | ureq::Error::Http(_) => Self::BadUrl { url },

@@ -13,7 +13,7 @@ mod url;
 
 pub use error::{TlsFault, WebError, is_stalled};
 pub use trust::{Trust, TrustError};
-pub use url::{Url, is_file_name, last_name, without_password};
+pub use url::{Url, form, is_file_name, last_name, without_password};
 
 use std::collections::HashMap;
 use std::io::Read;

@@ -83,6 +83,19 @@ impl Url {
         }
     }
 
+    /// The path, from the slash.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.0.path()
+    }
+
+    /// For messages where a query is of no use: signed URLs have their signature in it.
+    #[must_use]
+    pub fn without_query(&self) -> String {
+        let text = self.to_string();
+        text.split('?').next().unwrap_or(&text).to_owned()
+    }
+
     /// User and password that are written into it.
     pub(super) fn login(&self) -> Option<(String, String)> {
         login(&self.0)
@@ -177,6 +190,14 @@ fn decode(text: &str) -> Option<String> {
         }
     }
     String::from_utf8(bytes).ok()
+}
+
+/// As a form in a browser is sent.
+#[must_use]
+pub fn form(fields: &[(&str, &str)]) -> String {
+    let fields = fields.iter();
+    let encoded = fields.map(|(name, value)| format!("{}={}", encode(name), encode(value)));
+    encoded.collect::<Vec<_>>().join("&")
 }
 
 /// What isn't unreserved (RFC 3986, 2.3) as `%20` and the like.
