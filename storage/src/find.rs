@@ -157,8 +157,10 @@ impl Catalog {
                     None => tags.contains(wanted),
                     Some(digest) => {
                         let pulled = |r: &Reference| same_repository(r) && r.digest == Some(digest);
+                        // Pulled through an index it has that one's digest; its own is as good.
+                        let mut names = tags.iter().chain(*digests);
                         digests.iter().any(pulled)
-                            || *document == digest && tags.iter().any(same_repository)
+                            || *document == digest && names.any(same_repository)
                     }
                 });
         found.map(|(named, ..)| named)

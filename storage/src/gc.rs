@@ -26,7 +26,7 @@ pub struct Freed {
     pub layers: Vec<DiffId>,
     /// Blobs.
     pub blobs: Vec<Digest>,
-    /// Bytes of both.
+    /// Bytes of both, and of what broken pulls have left.
     pub bytes: u64,
 }
 
@@ -176,6 +176,7 @@ pub(crate) fn sweep(held: StoreLock<'_>, dead: &[String]) -> Result<Freed, Image
         trash.push(gone);
     }
     drop(held);
+    freed.bytes += store.sweep_partials(crate::transfer::partial::KEPT);
     for path in trash {
         // What can't be deleted now stays in the session's directory and is tried again by later ones.
         let _ = remove_tree(&path);

@@ -329,7 +329,8 @@ impl Store {
         Ok(descriptor)
     }
 
-    fn manifest_of(
+    /// The OCI manifest that we write for a config of `size` bytes and these layers.
+    pub(crate) fn manifest_of(
         &self,
         config: Digest,
         size: u64,

@@ -9,7 +9,8 @@
 //!   names/<name>                a symbolic link whose target is the ID of the container with that name
 //!   volumes/<name>/_data        and volume.json beside it
 //!   cache/                      what builds have made and learned: see `cache`
-//!   locks/ tmp/                 tmp/ is the only place where unfinished things live
+//!   partial/<hex digest>        a blob that came in part: a broken pull goes on from there (see `transfer`)
+//!   locks/ tmp/                 tmp/ is where everything else that is unfinished lives
 //! ```
 //!
 //! Storage knows the image-spec, the file system and locks. It never starts a process, never mounts and never prints.

@@ -1,4 +1,4 @@
-//! Locks: flock(2)ed files, held for a step and never for a command, nor across the network or a user's input.
+//! Locks: flock(2)ed files, held for a step and never for a command, nor across the network (but for one) or a user's input.
 //!
 //! | lock | shared | exclusive |
 //! |---|---|---|
@@ -6,6 +6,7 @@
 //! | `containers/<id>` (the directory itself) | – | to start, change or remove that container |
 //! | `tmp/<session>.lock` | – | by the session while it lives |
 //! | `locks/step-<key>` | – | to make that build step |
+//! | `partial/<hex digest>` (the file itself) | – | to fetch that blob: the only one that is held across the network |
 //! | `cache/mounts/<hash>/<n>` (the directory itself) | to use that cache mount with others | to use it alone, to remove it |
 //! | `containers/<id>/monitor.lock` (OFD record lock) | – | by the monitor while it lives |
 //!

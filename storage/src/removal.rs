@@ -6,6 +6,7 @@
 //! image does, and with it those of its images that nothing else names and no container needs.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use crate::container::Container;
 use crate::digest::{DiffId, Digest, Hasher};
@@ -126,7 +127,8 @@ impl Store {
             }
         }
         let (removed, freed) = removal.finish()?;
-        let bytes = freed.bytes;
+        // What broken pulls have left is of use only to who pulls the same again.
+        let bytes = freed.bytes + self.sweep_partials(Duration::ZERO);
         Ok(Pruned { removed, bytes })
     }
 }

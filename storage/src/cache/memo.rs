@@ -1,4 +1,4 @@
-//! Small things learned: a digest for a digest. Each is a symbolic link, which is made whole by one system call, is read
+//! Small things learned: a digest, or a few words, for a digest. Each is a symbolic link, which is made whole by one system call, is read
 //! by one, and which journaling file systems keep whole without fsync.
 
 use std::fs;
@@ -26,9 +26,32 @@ impl Store {
         self.write_memo(&self.cache_path("memo").join(kind).join(key.hex()), value)
     }
 
+    /// As [`Store::memo`], of some words.
+    pub(crate) fn text_memo(&self, kind: &str, key: &Digest) -> Option<String> {
+        let path = self.cache_path("memo").join(kind).join(key.hex());
+        fs::read_link(path)
+            .ok()?
+            .into_os_string()
+            .into_string()
+            .ok()
+    }
+
+    /// As [`Store::set_memo`], of some words.
+    pub(crate) fn set_text_memo(
+        &self,
+        kind: &str,
+        key: &Digest,
+        text: &str,
+    ) -> Result<(), StoreError> {
+        self.write_link(&self.cache_path("memo").join(kind).join(key.hex()), text)
+    }
+
     pub(super) fn write_memo(&self, path: &Path, value: &Digest) -> Result<(), StoreError> {
-        let target = value.hex();
-        match symlink(&target, path) {
+        self.write_link(path, &value.hex())
+    }
+
+    fn write_link(&self, path: &Path, target: &str) -> Result<(), StoreError> {
+        match symlink(target, path) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -36,11 +59,11 @@ impl Store {
             }
             Err(source) => return Err(StoreError::io("write", path)(source)),
         }
-        if read_memo(path) == Some(*value) {
+        if fs::read_link(path).is_ok_and(|there| there.as_os_str() == target) {
             return Ok(());
         }
         let temp = self.temp_path("memo")?;
-        symlink(&target, &temp).map_err(StoreError::io("write", &temp))?;
+        symlink(target, &temp).map_err(StoreError::io("write", &temp))?;
         fs::rename(&temp, path).map_err(StoreError::io("write", path))
     }
 }

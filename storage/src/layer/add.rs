@@ -12,7 +12,7 @@
 //! that is reported is that of the first in the stream's order.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -20,9 +20,9 @@ use std::thread::{self, Scope, ScopedJoinHandle};
 
 use nix::unistd::syncfs;
 
-use super::channel::{Fan, Pieces, read_piece};
+use super::channel::{Fan, PIECE, Pieces, read_piece};
 use super::{Expected, LayerBlob, LayerError, MEDIA_TYPE, StoreAs, unpack, unsynced};
-use crate::atomic::sync_dir;
+use crate::atomic::{Durability, sync_dir};
 use crate::digest::{DiffId, Digest, Hasher};
 use crate::session::Pin;
 use crate::store::Store;
@@ -105,9 +105,34 @@ impl Store {
         expected: &Expected,
         stored: StoreAs,
     ) -> Result<LayerBlob, LayerError> {
-        if let Some(blob) = self.known_layer(expected, stored)? {
+        if stored == StoreAs::Verbatim
+            && let Some(blob) = self.known_layer(expected)?
+        {
             return Ok(blob);
         }
+        let (blob, lasts) = (BlobFrom::Stream(stored), Lasts::AtOnce);
+        self.add_unknown_layer(&mut source, expected, blob, lasts)
+    }
+
+    /// Adds a layer that isn't there whole, whose bytes `source` also leaves in the file `kept`: the blob becomes
+    /// another name of it. The layer lasts after the next [`sync_build`](Self::sync_build), and so when its image is
+    /// listed. Needs ids.
+    pub(crate) fn add_kept_layer(
+        &self,
+        source: &mut dyn Read,
+        expected: &Expected,
+        kept: &Path,
+    ) -> Result<LayerBlob, LayerError> {
+        self.add_unknown_layer(source, expected, BlobFrom::Kept(kept), Lasts::AfterSync)
+    }
+
+    fn add_unknown_layer(
+        &self,
+        mut source: &mut dyn Read,
+        expected: &Expected,
+        blob: BlobFrom<'_>,
+        lasts: Lasts,
+    ) -> Result<LayerBlob, LayerError> {
         let head = read_piece(&mut source).map_err(|source| LayerError::Read { source })?;
         if head.is_empty() {
             return Err(LayerError::Empty);
@@ -120,27 +145,36 @@ impl Store {
             }
             None => true,
         };
-        let staging = Staging::create(self, Lasts::AtOnce)?;
+        let staging = Staging::create(self, lasts)?;
         let work = Work {
             compression,
-            stored,
+            blob,
             staging: &staging,
             unpack: wanted,
         };
-        let outcome = work.run(head, &mut source)?;
+        let outcome = work.run(head, source)?;
         verify(expected, &outcome)?;
-        let (digest, size, media_type) = match stored {
-            StoreAs::Verbatim => (outcome.digest, outcome.size, compression.media_type()),
-            StoreAs::Decompressed => {
+        if let BlobFrom::Kept(kept) = blob {
+            let linked = fs::hard_link(kept, staging.blob());
+            linked.map_err(LayerError::io("create", staging.blob()))?;
+        }
+        let (digest, size, media_type) = match blob {
+            BlobFrom::Stream(StoreAs::Decompressed) => {
                 let size = fs::metadata(staging.blob())
                     .map_err(LayerError::io("read", staging.blob()))?
                     .len();
                 let plain = Compression::None.media_type();
                 (outcome.diff_id.0, size, plain)
             }
+            _ => (outcome.digest, outcome.size, compression.media_type()),
         };
-        staging.sync(wanted)?;
-        self.publish_blob(&staging.blob(), &digest)?;
+        // A blob whose layer isn't marked has nobody else who makes it last.
+        if lasts == Lasts::AtOnce || !wanted {
+            staging.sync(wanted)?;
+            self.publish_blob(&staging.blob(), &digest)?;
+        } else {
+            self.publish_blob_as(&staging.blob(), &digest, Durability::None)?;
+        }
         if wanted {
             self.publish_layer(&staging, &outcome.diff_id)?;
         }
@@ -152,15 +186,9 @@ impl Store {
         })
     }
 
-    /// The layer, when blob and unpacked layer are there.
-    fn known_layer(
-        &self,
-        expected: &Expected,
-        stored: StoreAs,
-    ) -> Result<Option<LayerBlob>, LayerError> {
-        let (Some(digest), Some(diff_id), StoreAs::Verbatim) =
-            (expected.digest, expected.diff_id, stored)
-        else {
+    /// The layer, when blob and unpacked layer are there; both are pinned then.
+    pub(crate) fn known_layer(&self, expected: &Expected) -> Result<Option<LayerBlob>, LayerError> {
+        let (Some(digest), Some(diff_id)) = (expected.digest, expected.diff_id) else {
             return Ok(None);
         };
         if !self.has_blob(&digest) || !self.has_layer(&diff_id) {
@@ -325,9 +353,18 @@ impl Drop for Staging {
     }
 }
 
+/// Where the blob comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum BlobFrom<'w> {
+    /// It is written while the bytes come.
+    Stream(StoreAs),
+    /// Who reads the bytes has left them in this file.
+    Kept(&'w Path),
+}
+
 struct Work<'w> {
     compression: Compression,
-    stored: StoreAs,
+    blob: BlobFrom<'w>,
     staging: &'w Staging,
     unpack: bool,
 }
@@ -335,7 +372,7 @@ struct Work<'w> {
 type Unpacked = Result<bool, LayerError>;
 
 impl Work<'_> {
-    fn run(&self, head: Vec<u8>, source: &mut impl Read) -> Result<Outcome, LayerError> {
+    fn run(&self, head: Vec<u8>, source: &mut dyn Read) -> Result<Outcome, LayerError> {
         let root =
             tree::open_root(&self.staging.fs()).map_err(|source| LayerError::Unpack { source })?;
         thread::scope(|scope| match self.compression {
@@ -349,13 +386,16 @@ impl Work<'_> {
         scope: &'s Scope<'s, '_>,
         root: OwnedFd,
         head: Vec<u8>,
-        source: &mut impl Read,
+        source: &mut dyn Read,
     ) -> Result<Outcome, LayerError> {
         let mut fan = Fan::default();
         let hash = spawn_hash(scope, fan.reader());
         let unpack = spawn_unpack(scope, fan.reader(), root, self.unpack);
-        let blob = BlobFile::create(self.staging.blob());
-        let fed = blob.and_then(|blob| feed(Some(blob), fan, head, source));
+        let blob = match self.blob {
+            BlobFrom::Stream(_) => BlobFile::create(self.staging.blob()).map(Some),
+            BlobFrom::Kept(_) => Ok(None),
+        };
+        let fed = blob.and_then(|blob| feed(blob, fan, head, source));
         let (hashed, unpacked) = (join(hash), join(unpack));
         let size = fed?;
         let has_end_mark = unpacked?;
@@ -373,7 +413,7 @@ impl Work<'_> {
         scope: &'s Scope<'s, '_>,
         root: OwnedFd,
         head: Vec<u8>,
-        source: &mut impl Read,
+        source: &mut dyn Read,
     ) -> Result<Outcome, LayerError> {
         let (mut raw, mut tar) = (Fan::default(), Fan::default());
         let raw_hash = spawn_hash(scope, raw.reader());
@@ -381,9 +421,9 @@ impl Work<'_> {
         let unpack = spawn_unpack(scope, tar.reader(), root, self.unpack);
         let input = raw.reader();
         let decompress = scope.spawn(move || self.decompress(input, tar));
-        let blob = match self.stored {
-            StoreAs::Verbatim => BlobFile::create(self.staging.blob()).map(Some),
-            StoreAs::Decompressed => Ok(None),
+        let blob = match self.blob {
+            BlobFrom::Stream(StoreAs::Verbatim) => BlobFile::create(self.staging.blob()).map(Some),
+            _ => Ok(None),
         };
         let fed = blob.and_then(|blob| feed(blob, raw, head, source));
         let decompressed = join(decompress);
@@ -412,9 +452,9 @@ impl Work<'_> {
             // Members follow each other in estargz and in what pigz writes.
             _ => Box::new(flate2::bufread::MultiGzDecoder::new(&mut input)),
         };
-        let mut blob = match self.stored {
-            StoreAs::Verbatim => None,
-            StoreAs::Decompressed => Some(BlobFile::create(self.staging.blob())?),
+        let mut blob = match self.blob {
+            BlobFrom::Stream(StoreAs::Decompressed) => Some(BlobFile::create(self.staging.blob())?),
+            _ => None,
         };
         loop {
             let piece = read_piece(&mut output).map_err(failed)?;
@@ -474,7 +514,7 @@ fn feed(
     mut blob: Option<BlobFile>,
     fan: Fan,
     head: Vec<u8>,
-    source: &mut impl Read,
+    mut source: &mut dyn Read,
 ) -> Result<u64, LayerError> {
     let mut piece = head;
     let mut size = 0;
@@ -487,7 +527,7 @@ fn feed(
             // Who hung up has an error to report.
             return Ok(size);
         }
-        piece = read_piece(source).map_err(|source| LayerError::Read { source })?;
+        piece = read_piece(&mut source).map_err(|source| LayerError::Read { source })?;
     }
     fan.end();
     Ok(size)
@@ -543,4 +583,15 @@ pub(super) fn write_blob(path: &Path, mut pieces: Pieces) -> Result<u64, LayerEr
         blob.write(&piece)?;
     }
     Ok(blob.size)
+}
+
+/// The tar in a blob's file.
+pub(super) fn decompressed(file: File) -> io::Result<Box<dyn Read + Send>> {
+    let mut file = BufReader::with_capacity(PIECE, file);
+    let compression = Compression::of(file.fill_buf()?).map_err(io::Error::other)?;
+    Ok(match compression {
+        Compression::None => Box::new(file),
+        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
+        Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(file)?),
+    })
 }

@@ -71,6 +71,13 @@ pub struct LayerBlob {
     pub diff_id: DiffId,
 }
 
+impl LayerBlob {
+    /// The tar in `blob`, the bytes of this layer's blob.
+    pub(crate) fn decompressed(&self, blob: std::fs::File) -> io::Result<Box<dyn io::Read + Send>> {
+        add::decompressed(blob)
+    }
+}
+
 /// What is known of a layer before it is read; it is verified.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Expected {

@@ -2,6 +2,30 @@
 //!
 //! A place that images come from is a [`Source`], one that they go to a [`Target`]: a registry, an OCI layout, an archive, a
 //! directory. What goes between them is verified here, whatever the place says.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | [`pull`](mod@pull) | from a source into the store: layers at once, unpacked while they come |
+//! | [`partial`], [`fetch`] | blobs that came in part, and the stream that goes on from there |
+//! | [`push`](mod@push) | from the store to a target |
+//! | [`content`], [`compress`] | what is sent: a blob as it is, or a layer compressed anew, on all cores |
+//! | [`documents`] | manifest and config, and which one of an index |
+//! | [`retry`] | how often, after which pause |
+
+mod compress;
+mod content;
+mod documents;
+mod error;
+mod fetch;
+pub(crate) mod partial;
+mod pull;
+mod push;
+mod retry;
+
+pub use error::{Cause, TransferError};
+pub use pull::{PullOptions, Pulled, pull};
+pub use push::{Compression, PushOptions, Pushed, push};
+pub use retry::Patience;
 
 use std::io::{self, Read};
 
@@ -157,4 +181,19 @@ pub enum Step {
 pub trait Progress: Sync {
     /// Something happened to the blob `digest`.
     fn blob(&self, digest: &Digest, step: Step);
+}
+
+/// A `Progress` that tells nobody.
+#[derive(Debug, Clone, Copy)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn blob(&self, _: &Digest, _: Step) {}
+}
+
+/// How many blobs go at once, where nothing is said: 3 as docker does, fewer on a smaller machine.
+#[must_use]
+pub fn default_jobs() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    cores.clamp(1, 3)
 }
