@@ -246,6 +246,10 @@ impl Host {
     }
 
     fn send_with_login(&self, ask: &Ask<'_>) -> Result<Answer, RegistryError> {
+        // The registry may have sent us elsewhere, to upload for example.
+        if !ask.url.same_server(&self.url("/")?) {
+            return self.send_anonymously(ask);
+        }
         let fetch = |request| self.fetch_token(request);
         let mut shown = self.auth.header(ask.repository, ask.scopes, &fetch)?;
         // Once with what was good before, once with what is asked for now.

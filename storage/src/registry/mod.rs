@@ -19,6 +19,8 @@ mod lists;
 mod pull;
 mod push;
 mod retry;
+#[cfg(test)]
+mod tests;
 
 pub use conf::{ConfError, RegistriesConf};
 pub use credentials::{Anonymous, Credential, CredentialError, Credentials, Secret};
@@ -53,6 +55,8 @@ pub struct Settings {
     pub tls_verify: Option<bool>,
     /// When a failure is tried again.
     pub retries: Retries,
+    /// Bytes of a blob that are sent in one piece, and the length of the chunks of larger ones.
+    pub chunk: u64,
 }
 
 impl Default for Settings {
@@ -64,6 +68,7 @@ impl Default for Settings {
             credentials: Arc::new(Anonymous),
             tls_verify: None,
             retries: Retries::default(),
+            chunk: 64 << 20,
         }
     }
 }
@@ -135,6 +140,7 @@ impl Client {
             access,
             places: places.collect(),
             good: AtomicUsize::new(usize::MAX),
+            chunk: self.settings.chunk,
         })
     }
 
@@ -144,6 +150,7 @@ impl Client {
             host: self.host(&reference.domain, endpoint.insecure),
             path: reference.path.clone(),
             scopes: vec![access.scope(&reference.path)],
+            is_mirror: false,
         }
     }
 
@@ -216,6 +223,8 @@ pub struct Repository {
     places: Vec<Place>,
     /// The one that had the manifest; it is tried first from then on.
     good: AtomicUsize,
+    /// For uploads, in bytes.
+    chunk: u64,
 }
 
 /// A repository at one server.
@@ -223,4 +232,6 @@ struct Place {
     host: Arc<Host>,
     path: String,
     scopes: Vec<String>,
+    /// There is another place after this one.
+    is_mirror: bool,
 }

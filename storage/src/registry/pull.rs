@@ -59,27 +59,22 @@ impl Repository {
         ask: impl Fn(&Place) -> Result<T, RegistryError>,
     ) -> Result<T, RegistryError> {
         let good = self.good.load(Ordering::Relaxed);
-        if let Some(place) = self.places.get(good)
-            && let Ok(answer) = ask(place)
-        {
-            return Ok(answer);
-        }
         let last = self.places.len() - 1;
-        for (number, place) in self.places.iter().enumerate() {
-            if number == good && number != last {
-                continue;
-            }
-            match ask(place) {
+        let first = Some(good).filter(|good| *good <= last);
+        let others = (0..=last).filter(|number| *number != good);
+        let mut failure = None;
+        for number in first.into_iter().chain(others) {
+            match ask(&self.places[number]) {
                 Ok(answer) => {
                     self.good.store(number, Ordering::Relaxed);
                     return Ok(answer);
                 }
-                Err(error) if number == last => return Err(error),
+                Err(error) if number == last => failure = Some(error),
                 // A mirror may be down or have less.
                 Err(_) => {}
             }
         }
-        unreachable!("the last place's answer is returned")
+        Err(failure.expect("the registry itself was asked, too"))
     }
 
     /// The registry itself.
@@ -103,7 +98,9 @@ impl Place {
     }
 
     pub(super) fn get(&self, rest: &str) -> Result<Ask<'_>, RegistryError> {
-        Ok(Ask::get(self.url(rest)?, &self.path, &self.scopes))
+        let ask = Ask::get(self.url(rest)?, &self.path, &self.scopes);
+        // Instead of waiting for a mirror the next one is asked.
+        Ok(if self.is_mirror { ask.once() } else { ask })
     }
 
     fn ask_manifest(

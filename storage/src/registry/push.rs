@@ -14,8 +14,6 @@ use crate::reference::Reference;
 use crate::transfer::{BlobContent, PlaceError, PlaceFailure, Put, RawManifest, Target};
 use crate::web::{Method, StatusCode, Url, header};
 
-/// What is sent in one piece, and the length of the chunks of what is larger, in bytes.
-const CHUNK: u64 = 64 << 20;
 /// The largest chunk that a registry may ask for, in bytes.
 const CHUNK_LIMIT: u64 = 1 << 30;
 /// Repositories of which it is tried whether the registry takes a blob from them.
@@ -219,7 +217,7 @@ struct Position {
     location: Url,
     /// Bytes that the registry has.
     offset: u64,
-    /// The least that a chunk may have, but for the last.
+    /// The length of a chunk in bytes; the last may have less.
     chunk: u64,
 }
 
@@ -230,7 +228,7 @@ impl Upload<'_> {
         let mut session = session.map(|location| Position {
             location,
             offset: 0,
-            chunk: CHUNK,
+            chunk: self.repository.chunk,
         });
         let mut attempt = 1;
         let mut farthest = 0;
@@ -271,7 +269,7 @@ impl Upload<'_> {
         Ok(Position {
             location: self.place.location(&answer)?,
             offset: 0,
-            chunk: chunk_length(&answer),
+            chunk: chunk_length(self.repository.chunk, &answer),
         })
     }
 
@@ -395,10 +393,10 @@ fn range_end(answer: &Answer) -> Option<u64> {
 }
 
 /// Ours, or more when the registry wants that.
-fn chunk_length(answer: &Answer) -> u64 {
+fn chunk_length(ours: u64, answer: &Answer) -> u64 {
     let least = answer.text("oci-chunk-min-length");
     let least = least.and_then(|least| least.trim().parse().ok());
-    CHUNK.max(least.unwrap_or(0)).min(CHUNK_LIMIT)
+    ours.max(least.unwrap_or(0)).min(CHUNK_LIMIT)
 }
 
 /// Tells how far it is read.
