@@ -281,6 +281,29 @@ impl Store {
         })
     }
 
+    /// An image by its manifest, whether it is listed or not: without names.
+    ///
+    /// # Errors
+    /// When its config is missing or is no image's.
+    pub(crate) fn image_at(
+        &self,
+        descriptor: &Descriptor,
+        manifest: &Manifest,
+    ) -> Result<Image, ImageError> {
+        let config = self.read_config(&manifest.config.digest)?;
+        Ok(Image {
+            id: manifest.config.digest,
+            layers: layer_blobs(manifest, &config)?,
+            manifest: descriptor.clone(),
+            config,
+            tags: Vec::new(),
+            digests: Vec::new(),
+            size: 0,
+            parent: None,
+            tagged: None,
+        })
+    }
+
     /// Makes an image: writes its config and an OCI manifest, and lists it. The same input gives the same bytes.
     ///
     /// # Errors

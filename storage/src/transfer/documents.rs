@@ -12,6 +12,8 @@ use crate::manifest::{Descriptor, Document, Index, Manifest, OCI_CONFIG, Platfor
 
 /// Docker's own limit is 127; the rest of the world has none.
 const MAX_LAYERS: usize = 1000;
+/// Of an index.
+const MAX_MANIFESTS: usize = 1000;
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
 /// How a layer's media type may begin; compression is told by the bytes.
@@ -29,6 +31,13 @@ pub(super) enum Found {
     One(RawManifest, Box<Manifest>),
     /// Several.
     Index(RawManifest, Index),
+}
+
+/// What an index lists, directly and through others.
+#[derive(Default)]
+pub(super) struct Members {
+    pub(super) indexes: Vec<RawManifest>,
+    pub(super) images: Vec<(RawManifest, Box<Manifest>)>,
 }
 
 /// Asks a source for documents.
@@ -102,6 +111,69 @@ impl Documents<'_> {
         }
     }
 
+    /// Whether there aren't absurdly many layers.
+    pub(super) fn check_layers(&self, manifest: &Manifest) -> Result<(), TransferError> {
+        match manifest.layers.len() {
+            layers if layers > MAX_LAYERS => Err(TransferError::TooManyLayers {
+                place: self.source.shown(),
+                layers,
+                limit: MAX_LAYERS,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether there aren't absurdly many images.
+    pub(super) fn check_index(&self, index: &Index) -> Result<(), TransferError> {
+        match index.manifests.len() {
+            manifests if manifests > MAX_MANIFESTS => Err(TransferError::TooManyManifests {
+                place: self.source.shown(),
+                manifests,
+                limit: MAX_MANIFESTS,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// An image that isn't in an index says in its config what it is for.
+    pub(super) fn check_platform(
+        &self,
+        asked: Option<&Platform>,
+        config: &ImageConfig,
+    ) -> Result<(), TransferError> {
+        let offered = Platform::of(config);
+        match asked {
+            Some(asked) if !asked.matches(&offered) => {
+                Err(self.no_platform(asked, vec![offered.to_string()]))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// All images of an index and of those in it, and what else it lists.
+    pub(super) fn members(&self, index: Index) -> Result<Members, TransferError> {
+        let mut members = Members::default();
+        let mut waiting = vec![index];
+        for _ in 0..MAX_MANIFESTS {
+            let Some(index) = waiting.pop() else {
+                return Ok(members);
+            };
+            self.check_index(&index)?;
+            for descriptor in &index.manifests {
+                match self.find(Some(descriptor))? {
+                    Found::One(raw, manifest) => members.images.push((raw, manifest)),
+                    Found::Index(raw, index) => {
+                        members.indexes.push(raw);
+                        waiting.push(index);
+                    }
+                }
+            }
+        }
+        Err(TransferError::Nested {
+            place: self.source.shown(),
+        })
+    }
+
     /// Whether the manifest is of a container image whose layers we know how to unpack.
     pub(super) fn check(&self, manifest: &Manifest) -> Result<(), TransferError> {
         let place = || self.source.shown();
@@ -112,13 +184,7 @@ impl Documents<'_> {
             let (place, kind) = (place(), kind.to_owned());
             return Err(TransferError::Artifact { place, kind });
         }
-        if manifest.layers.len() > MAX_LAYERS {
-            return Err(TransferError::TooManyLayers {
-                place: place(),
-                layers: manifest.layers.len(),
-                limit: MAX_LAYERS,
-            });
-        }
+        self.check_layers(manifest)?;
         for layer in &manifest.layers {
             let known = LAYER_TYPES.iter().any(|start| {
                 let suffix = layer.media_type.strip_prefix(start);

@@ -196,9 +196,24 @@ pub enum TransferError {
         /// Those that there are.
         available: Vec<String>,
     },
-    /// Not possible yet.
-    #[error("the store keeps images of one platform only")]
-    AllPlatforms,
+    /// More images in an index than there may be.
+    #[error(
+        "the index of {place} lists {manifests} images, more than the {limit} that it may have"
+    )]
+    TooManyManifests {
+        /// The source.
+        place: String,
+        /// How many.
+        manifests: usize,
+        /// At most.
+        limit: usize,
+    },
+    /// There is no index.
+    #[error("{name} is an image for one platform, no index")]
+    NoIndex {
+        /// The image.
+        name: String,
+    },
     /// An index in an index in an index …
     #[error("the index of {place} is nested too deeply")]
     Nested {
@@ -283,6 +298,7 @@ impl Explain for TransferError {
             Self::DocumentSize { .. }
             | Self::Document { .. }
             | Self::TooManyLayers { .. }
+            | Self::TooManyManifests { .. }
             | Self::Layers { .. }
             | Self::TwoDiffIds { .. }
             | Self::Nested { .. } => "the image is damaged: whoever made it has to make it again",
@@ -297,7 +313,9 @@ impl Explain for TransferError {
                 });
             }
             Self::Layer { source, .. } => return source.hint(),
-            Self::AllPlatforms => "leave --all-platforms out, or choose one with --platform",
+            Self::NoIndex { .. } => {
+                "leave --all-platforms out, or pull the image with --all-platforms first"
+            }
             Self::Compress { .. } | Self::Stopped => return None,
             Self::Io { path, source, .. } => return hint_for_io(path, source),
             Self::Image(error) => return error.hint(),

@@ -106,36 +106,11 @@ impl<'a> Fetch<'a> {
         Ok(read)
     }
 
-    /// Connects where the file ends. A source that begins earlier is read up to there.
-    fn connect(&mut self) -> Result<Box<dyn Read + Send>, Broken> {
-        let opened = self.context.source.blob(self.descriptor, self.kept);
-        let mut stream = opened.map_err(|error| match error.is_transient() {
-            true => Broken::ForNow(io::Error::other(Cause(error))),
-            false => Broken::ForGood(TransferError::Blob {
-                digest: self.descriptor.digest,
-                place: self.context.source.shown(),
-                source: Cause(error),
-            }),
-        })?;
-        let Some(skip) = self.kept.checked_sub(stream.offset) else {
-            let text = format!(
-                "asked for the bytes from {}, got those from {}",
-                self.kept, stream.offset
-            );
-            return Err(Broken::ForNow(io::Error::other(text)));
-        };
-        let skipped = io::copy(&mut (&mut stream.bytes).take(skip), &mut io::sink());
-        if skipped.map_err(Broken::ForNow)? < skip {
-            return Err(Broken::ForNow(io::ErrorKind::UnexpectedEof.into()));
-        }
-        Ok(stream.bytes)
-    }
-
     /// The next bytes of the source; none at the end of the blob.
     fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, Broken> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.connect()?,
+            None => connect(self.context.source, self.descriptor, self.kept)?,
         };
         let left = self.descriptor.size.saturating_sub(self.kept);
         let wanted = buffer
@@ -240,8 +215,37 @@ impl<'a> Fetch<'a> {
     }
 }
 
+/// Connects to the source of a blob at `at`. A source that begins earlier is read up to there.
+pub(super) fn connect(
+    source: &dyn Source,
+    descriptor: &Descriptor,
+    at: u64,
+) -> Result<Box<dyn Read + Send>, Broken> {
+    let opened = source.blob(descriptor, at);
+    let mut stream = opened.map_err(|error| match error.is_transient() {
+        true => Broken::ForNow(io::Error::other(Cause(error))),
+        false => Broken::ForGood(TransferError::Blob {
+            digest: descriptor.digest,
+            place: source.shown(),
+            source: Cause(error),
+        }),
+    })?;
+    let Some(skip) = at.checked_sub(stream.offset) else {
+        let text = format!(
+            "asked for the bytes from {at}, got those from {}",
+            stream.offset
+        );
+        return Err(Broken::ForNow(io::Error::other(text)));
+    };
+    let skipped = io::copy(&mut (&mut stream.bytes).take(skip), &mut io::sink());
+    if skipped.map_err(Broken::ForNow)? < skip {
+        return Err(Broken::ForNow(io::ErrorKind::UnexpectedEof.into()));
+    }
+    Ok(stream.bytes)
+}
+
 /// How a connection fails.
-enum Broken {
+pub(super) enum Broken {
     ForNow(io::Error),
     ForGood(TransferError),
 }

@@ -8,23 +8,28 @@
 //! | [`pull`](mod@pull) | from a source into the store: layers at once, unpacked while they come |
 //! | [`partial`], [`fetch`] | blobs that came in part, and the stream that goes on from there |
 //! | [`push`](mod@push) | from the store to a target |
+//! | [`copy`](mod@copy) | from place to place |
 //! | [`content`], [`compress`] | what is sent: a blob as it is, or a layer compressed anew, on all cores |
 //! | [`documents`] | manifest and config, and which one of an index |
 //! | [`retry`] | how often, after which pause |
 
 mod compress;
 mod content;
+mod copy;
 mod documents;
 mod error;
 mod fetch;
+mod jobs;
+mod mounts;
 pub(crate) mod partial;
 mod pull;
 mod push;
 mod retry;
 
+pub use copy::{CopyOptions, copy};
 pub use error::{Cause, TransferError};
 pub use pull::{PullOptions, Pulled, pull};
-pub use push::{Compression, PushOptions, Pushed, push};
+pub use push::{Compression, PushOptions, Pushed, push, push_index};
 pub use retry::Patience;
 
 use std::io::{self, Read};
@@ -100,7 +105,7 @@ pub trait BlobContent: Sync {
     ///
     /// # Errors
     /// When they can't be read.
-    fn open(&self, offset: u64) -> io::Result<Box<dyn Read + Send>>;
+    fn open(&self, offset: u64) -> io::Result<Box<dyn Read + Send + '_>>;
 }
 
 /// How a blob came to its target.

@@ -3,24 +3,22 @@
 //! Layers come several at once, and are unpacked while they come. What is here isn't fetched; what a broken pull has left
 //! in [`partial`](super::partial) isn't either. Nothing is listed before all of it is here and verified.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
 
-use super::documents::{Documents, Found};
+use super::documents::{Documents, Found, Members};
 use super::fetch::{self, Context, Fetch};
 use super::partial::{Partial, Wait};
 use super::retry::Patience;
-use super::{Progress, RawManifest, Source, Step, TransferError};
+use super::{Progress, RawManifest, Source, Step, TransferError, jobs};
 use crate::config::ImageConfig;
 use crate::digest::{DiffId, Digest};
 use crate::image::Image;
 use crate::index::Catalog;
 use crate::layer::{Expected, LayerError};
-use crate::manifest::{Descriptor, Document, Manifest, Platform};
+use crate::manifest::{Descriptor, Document, Index, Manifest, Platform};
 use crate::reference::Reference;
 use crate::session::Pin;
 use crate::store::Store;
@@ -63,8 +61,8 @@ pub struct Pulled {
     pub changed: bool,
 }
 
-/// Pulls the image that `source` has, and gives it `name`, unless that has a digest: then it stays without a tag. Needs
-/// ids.
+/// Pulls the image that `source` has, and gives it `name`, unless that has a digest: then it stays without a tag. With all
+/// platforms it is the index that has the name. Needs ids.
 ///
 /// # Errors
 /// When the source doesn't give it, gives something wrong, or the store can't be written. What has come is kept for the
@@ -76,21 +74,14 @@ pub fn pull(
     options: &PullOptions,
     progress: &dyn Progress,
 ) -> Result<Pulled, TransferError> {
-    if options.all_platforms {
-        return Err(TransferError::AllPlatforms);
-    }
     let documents = Documents {
         source,
         patience: options.patience,
     };
     let wanted = options.platform.clone().unwrap_or_else(Platform::host);
-    let (digest, raw, manifest) = match documents.find(None)? {
-        Found::One(raw, manifest) => (raw.digest, raw, manifest),
-        Found::Index(top, index) => {
-            let (raw, manifest) = documents.choose(index, &wanted)?;
-            (top.digest, raw, manifest)
-        }
-    };
+    let found = documents.find(None)?;
+    let (Found::One(top, _) | Found::Index(top, _)) = &found;
+    let digest = top.digest;
     if let Some(expected) = name.digest.filter(|expected| *expected != digest) {
         return Err(TransferError::Digest {
             place: source.shown(),
@@ -98,15 +89,23 @@ pub fn pull(
             actual: digest,
         });
     }
-    documents.check(&manifest)?;
     let pull = Pull {
         store,
         documents,
         names: Names::new(source, name, digest),
         progress,
-        jobs: options.jobs.max(1),
+        jobs: options.jobs,
+        fetched: AtomicBool::new(false),
     };
-    let (image, changed) = pull.image(&raw, &manifest, options.platform.as_ref())?;
+    let asked = options.platform.as_ref();
+    let (image, changed) = match found {
+        Found::Index(raw, index) if options.all_platforms => pull.index(&raw, index)?,
+        Found::Index(_, index) => {
+            let (raw, manifest) = pull.documents.choose(index, &wanted)?;
+            pull.image(&raw, &manifest, asked)?
+        }
+        Found::One(raw, manifest) => pull.image(&raw, &manifest, asked)?,
+    };
     Ok(Pulled {
         image,
         digest,
@@ -136,9 +135,9 @@ impl Names {
         }
     }
 
-    fn are_on(&self, image: &Image) -> bool {
-        let tagged = self.tags.iter().all(|tag| image.tags.contains(tag));
-        tagged && self.digests.iter().all(|name| image.digests.contains(name))
+    fn are_in(&self, tags: &[Reference], digests: &[Reference]) -> bool {
+        let tagged = self.tags.iter().all(|tag| tags.contains(tag));
+        tagged && self.digests.iter().all(|name| digests.contains(name))
     }
 }
 
@@ -148,13 +147,23 @@ struct Pull<'a> {
     names: Names,
     progress: &'a dyn Progress,
     jobs: usize,
+    /// Whether something wasn't here.
+    fetched: AtomicBool,
 }
 
-/// A layer that is wanted.
+/// A blob that is wanted.
 #[derive(Clone, Copy)]
 struct Wanted<'m> {
     descriptor: &'m Descriptor,
-    diff_id: DiffId,
+    /// `None`: it is no layer, and is only kept.
+    diff_id: Option<DiffId>,
+}
+
+/// The blobs that are wanted, each once: images have the same layer several times, an empty one for example.
+#[derive(Default)]
+struct List<'m> {
+    wanted: Vec<Wanted<'m>>,
+    known: HashMap<Digest, Option<DiffId>>,
 }
 
 /// Whether a layer is dealt with.
@@ -174,33 +183,84 @@ impl Pull<'_> {
         asked: Option<&Platform>,
     ) -> Result<(Image, bool), TransferError> {
         if let Some(image) = self.find_here(raw, manifest)? {
-            self.check_platform(asked, &image.config)?;
+            self.documents.check_platform(asked, &image.config)?;
             for layer in &image.layers {
                 self.progress.blob(&layer.digest, Step::Exists);
             }
-            if self.names.are_on(&image) {
+            if self.names.are_in(&image.tags, &image.digests) {
                 return Ok((image, false));
             }
             let Names { tags, digests } = &self.names;
             let listed = self.store.list_image(&image.manifest, tags, digests, None);
             return Ok((listed?, true));
         }
+        self.documents.check(manifest)?;
         let config = self.config(manifest)?;
-        self.check_platform(asked, &config)?;
-        let wanted = self.wanted(manifest, &config)?;
-        self.fetch_all(&wanted)?;
+        self.documents.check_platform(asked, &config)?;
+        let mut list = List::default();
+        self.add_layers(&mut list, manifest, &config)?;
+        self.fetch_all(&list)?;
+        let descriptor = self.put_manifest(raw)?;
+        let Names { tags, digests } = &self.names;
+        let image = self.store.list_image(&descriptor, tags, digests, None)?;
+        self.store.forget_partials(list.known.keys());
+        Ok((image, true))
+    }
+
+    /// The index with all its images. The one for this machine, or the first, and whether anything has changed.
+    fn index(&self, raw: &RawManifest, index: Index) -> Result<(Image, bool), TransferError> {
+        let Members { indexes, images } = self.documents.members(index)?;
+        let mut list = List::default();
+        for (_, manifest) in &images {
+            match self.documents.check(manifest) {
+                Ok(()) => {
+                    let config = self.config(manifest)?;
+                    self.add_layers(&mut list, manifest, &config)?;
+                }
+                // An attestation or the like: the index is kept whole.
+                Err(TransferError::Artifact { .. } | TransferError::LayerType { .. }) => {
+                    let blobs = std::iter::once(&manifest.config).chain(&manifest.layers);
+                    for descriptor in blobs {
+                        self.add(&mut list, descriptor, None)?;
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.fetch_all(&list)?;
+        for raw in images.iter().map(|(raw, _)| raw).chain(&indexes) {
+            self.put_manifest(raw)?;
+        }
+        let descriptor = self.put_manifest(raw)?;
+        let Names { tags, digests } = &self.names;
+        let before = Catalog::read(self.store)?;
+        let before = before.indexes.get(&raw.digest);
+        let named = before.is_some_and(|index| self.names.are_in(&index.tags, &index.digests));
+        self.store.list_index(&descriptor, tags, digests)?;
+        self.store.forget_partials(list.known.keys());
+        let catalog = Catalog::read(self.store)?;
+        let listed = catalog.indexes.get(&raw.digest);
+        let chosen = listed.and_then(|index| {
+            let first = || index.members.first().map(|member| member.id);
+            index.choice(&Platform::host()).or_else(first)
+        });
+        let Some(id) = chosen else {
+            return Err(self.documents.no_platform(&Platform::host(), Vec::new()));
+        };
+        let image = self.store.read_image(&catalog.summary(&id))?;
+        let changed = !named || self.fetched.load(Ordering::Relaxed);
+        Ok((image, changed))
+    }
+
+    fn put_manifest(&self, raw: &RawManifest) -> Result<Descriptor, TransferError> {
         self.store.put_document(&raw.bytes)?;
         let media_type = Document::parse(&raw.bytes);
         let media_type = media_type.map_or_else(
             |_| raw.media_type.clone(),
             |document| document.media_type().to_owned(),
         );
-        let descriptor = Descriptor::new(&media_type, raw.digest, raw.bytes.len() as u64);
-        let Names { tags, digests } = &self.names;
-        let image = self.store.list_image(&descriptor, tags, digests, None)?;
-        let blobs = wanted.iter().map(|layer| &layer.descriptor.digest);
-        self.store.forget_partials(blobs);
-        Ok((image, true))
+        let size = raw.bytes.len() as u64;
+        Ok(Descriptor::new(&media_type, raw.digest, size))
     }
 
     /// The image, if it is here whole: with this manifest, or one that this manifest was pushed for.
@@ -243,57 +303,54 @@ impl Pull<'_> {
         Ok(config)
     }
 
-    /// An image that isn't in an index says in its config what it is for.
-    fn check_platform(
+    fn add_layers<'m>(
         &self,
-        asked: Option<&Platform>,
-        config: &ImageConfig,
-    ) -> Result<(), TransferError> {
-        let offered = Platform::of(config);
-        match asked {
-            Some(asked) if !asked.matches(&offered) => {
-                let available = vec![offered.to_string()];
-                Err(self.documents.no_platform(asked, available))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Each blob once: images have the same layer several times, an empty one for example.
-    fn wanted<'m>(
-        &self,
+        list: &mut List<'m>,
         manifest: &'m Manifest,
         config: &ImageConfig,
-    ) -> Result<Vec<Wanted<'m>>, TransferError> {
-        let mut known: HashMap<Digest, DiffId> = HashMap::new();
-        let mut wanted = Vec::new();
+    ) -> Result<(), TransferError> {
         for (descriptor, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
-            match known.insert(descriptor.digest, *diff_id) {
-                None => wanted.push(Wanted {
-                    descriptor,
-                    diff_id: *diff_id,
-                }),
-                Some(first) if first == *diff_id => {}
-                Some(first) => {
+            self.add(list, descriptor, Some(*diff_id))?;
+        }
+        Ok(())
+    }
+
+    fn add<'m>(
+        &self,
+        list: &mut List<'m>,
+        descriptor: &'m Descriptor,
+        diff_id: Option<DiffId>,
+    ) -> Result<(), TransferError> {
+        match list.known.insert(descriptor.digest, diff_id) {
+            None => list.wanted.push(Wanted {
+                descriptor,
+                diff_id,
+            }),
+            Some(Some(first)) => {
+                if let Some(second) = diff_id.filter(|second| *second != first) {
                     return Err(TransferError::TwoDiffIds {
                         place: self.documents.source.shown(),
                         digest: descriptor.digest,
                         first,
-                        second: *diff_id,
+                        second,
                     });
                 }
             }
+            Some(None) => {
+                let mut same = list.wanted.iter_mut();
+                if let Some(same) = same.find(|w| w.descriptor.digest == descriptor.digest) {
+                    same.diff_id = diff_id;
+                }
+            }
         }
-        Ok(wanted)
+        Ok(())
     }
 
-    fn fetch_all(&self, wanted: &[Wanted<'_>]) -> Result<(), TransferError> {
-        for layer in wanted {
+    fn fetch_all(&self, list: &List<'_>) -> Result<(), TransferError> {
+        for layer in &list.wanted {
             let step = Step::Waiting(layer.descriptor.size);
             self.progress.blob(&layer.descriptor.digest, step);
         }
-        let queue: VecDeque<_> = wanted.iter().map(|layer| (*layer, Wait::No)).collect();
-        let (queue, failure) = (Mutex::new(queue), Mutex::new(None));
         let stop = AtomicBool::new(false);
         let context = Context {
             source: self.documents.source,
@@ -301,75 +358,67 @@ impl Pull<'_> {
             patience: self.documents.patience,
             stop: &stop,
         };
-        let next = || {
-            let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
-            queue.pop_front().filter(|_| !context.stopped())
-        };
-        let work = || {
-            while let Some((layer, wait)) = next() {
-                match self.layer(&context, layer, wait) {
-                    Ok(Outcome::Here) => {}
-                    Ok(Outcome::Busy) => {
-                        let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
-                        queue.push_back((layer, Wait::Yes));
-                    }
-                    Err(error) => {
-                        stop.store(true, Ordering::Relaxed);
-                        let mut first = failure.lock().unwrap_or_else(PoisonError::into_inner);
-                        first.get_or_insert(error);
-                    }
-                }
-            }
-        };
-        thread::scope(|scope| {
-            for _ in 1..self.jobs.min(wanted.len()) {
-                scope.spawn(work);
-            }
-            work();
-        });
-        let failure = failure.into_inner();
-        match failure.unwrap_or_else(PoisonError::into_inner) {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
+        let all = list.wanted.iter().map(|layer| (*layer, Wait::No));
+        jobs::run(all.collect(), self.jobs, &stop, |(wanted, wait)| {
+            let outcome = self.blob(&context, wanted, wait)?;
+            Ok((outcome == Outcome::Busy).then_some((wanted, Wait::Yes)))
+        })
     }
 
-    fn layer(
+    fn blob(
         &self,
         context: &Context<'_>,
-        layer: Wanted<'_>,
+        wanted: Wanted<'_>,
         wait: Wait,
     ) -> Result<Outcome, TransferError> {
-        let digest = layer.descriptor.digest;
-        let expected = Expected {
-            digest: Some(digest),
-            diff_id: Some(layer.diff_id),
-            size: Some(layer.descriptor.size),
-        };
-        let is_here = || {
-            let known = self.store.known_layer(&expected).map_err(failed(digest))?;
-            if known.is_some() {
-                self.progress.blob(&digest, Step::Exists);
-            }
-            Ok::<bool, TransferError>(known.is_some())
-        };
-        if is_here()? {
+        let Descriptor { digest, size, .. } = *wanted.descriptor;
+        if self.is_here(wanted)? {
             return Ok(Outcome::Here);
         }
-        let size = layer.descriptor.size;
         let Some(mut partial) = Partial::open(self.store, &digest, size, wait)? else {
             self.progress.blob(&digest, Step::Shared);
             return Ok(Outcome::Busy);
         };
         // Who had the file before us may have fetched it.
-        if is_here()? {
+        if self.is_here(wanted)? {
             return Ok(Outcome::Here);
         }
-        if !self.unpack_here(&expected, digest)? {
-            self.download(context, layer.descriptor, &expected, &mut partial)?;
+        self.fetched.store(true, Ordering::Relaxed);
+        if let Some(diff_id) = wanted.diff_id {
+            let expected = Expected {
+                digest: Some(digest),
+                diff_id: Some(diff_id),
+                size: Some(size),
+            };
+            if !self.unpack_here(&expected, digest)? {
+                self.download(context, wanted.descriptor, Some(&expected), &mut partial)?;
+            }
+        } else {
+            self.download(context, wanted.descriptor, None, &mut partial)?;
         }
         self.progress.blob(&digest, Step::Pulled);
         Ok(Outcome::Here)
+    }
+
+    fn is_here(&self, wanted: Wanted<'_>) -> Result<bool, TransferError> {
+        let Descriptor { digest, size, .. } = *wanted.descriptor;
+        let here = if wanted.diff_id.is_some() {
+            let expected = Expected {
+                digest: Some(digest),
+                diff_id: wanted.diff_id,
+                size: Some(size),
+            };
+            let known = self.store.known_layer(&expected);
+            known.map_err(failed(digest))?.is_some()
+        } else {
+            self.store.pin(&[Pin::Blob(digest)])?;
+            let meta = std::fs::metadata(self.store.blob_path(&digest));
+            meta.is_ok_and(|meta| meta.len() == size)
+        };
+        if here {
+            self.progress.blob(&digest, Step::Exists);
+        }
+        Ok(here)
     }
 
     /// Unpacks a blob that is here without its layer. `false`: it isn't here, or is damaged.
@@ -391,40 +440,30 @@ impl Pull<'_> {
         }
     }
 
+    /// Fetches a blob and unpacks it if it is a layer, of which something is expected. One that is wrong is fetched once more.
     fn download(
         &self,
         context: &Context<'_>,
         descriptor: &Descriptor,
-        expected: &Expected,
+        expected: Option<&Expected>,
         partial: &mut Partial,
     ) -> Result<(), TransferError> {
         let digest = descriptor.digest;
         let mut wrong = digest;
         for _ in 0..2 {
-            let mut stream = Fetch::new(context, descriptor, partial)?;
-            let path = &partial.path;
-            let added = self.store.add_kept_layer(&mut stream, expected, path);
-            let error = match added {
-                Ok(_) => return Ok(()),
-                Err(error) => error,
+            let added = match expected {
+                Some(expected) => self.add_layer(context, descriptor, expected, partial),
+                None => self.add_blob(context, descriptor, partial),
             };
-            let judged = match stream.take_failure() {
-                Some(failure) => Err(failure),
-                None if !is_about_content(&error) => Err(failed(digest)(error)),
-                // Whose fault is it? Damaged bytes seldom come as far as to a wrong digest.
-                None => match fetch::hash(&mut Fetch::new(context, descriptor, partial)?) {
-                    Ok(actual) if actual == digest => Err(failed(digest)(error)),
-                    other => other,
-                },
-            };
-            let actual = match judged {
+            wrong = match added {
+                Ok(actual) if actual == digest => return Ok(()),
+                Ok(actual) => actual,
                 Err(error @ TransferError::TooLong { .. }) => {
                     partial.clear()?;
                     return Err(error);
                 }
-                other => other?,
+                Err(error) => return Err(error),
             };
-            wrong = actual;
             partial.clear()?;
             let step = Step::Retrying("the bytes have the wrong digest".to_owned());
             self.progress.blob(&digest, step);
@@ -434,6 +473,55 @@ impl Pull<'_> {
             expected: digest,
             actual: wrong,
         })
+    }
+
+    /// Returns the digest of what came: if it isn't the right one, nothing was added.
+    fn add_layer(
+        &self,
+        context: &Context<'_>,
+        descriptor: &Descriptor,
+        expected: &Expected,
+        partial: &Partial,
+    ) -> Result<Digest, TransferError> {
+        let digest = descriptor.digest;
+        let mut stream = Fetch::new(context, descriptor, partial)?;
+        let added = self
+            .store
+            .add_kept_layer(&mut stream, expected, &partial.path);
+        let error = match added {
+            Ok(layer) => return Ok(layer.digest),
+            Err(error) => error,
+        };
+        if let Some(failure) = stream.take_failure() {
+            return Err(failure);
+        }
+        if !is_about_content(&error) {
+            return Err(failed(digest)(error));
+        }
+        // Whose fault is it? Damaged bytes seldom come as far as to a wrong digest.
+        let actual = fetch::hash(&mut Fetch::new(context, descriptor, partial)?)?;
+        match actual == digest {
+            true => Err(failed(digest)(error)),
+            false => Ok(actual),
+        }
+    }
+
+    fn add_blob(
+        &self,
+        context: &Context<'_>,
+        descriptor: &Descriptor,
+        partial: &Partial,
+    ) -> Result<Digest, TransferError> {
+        let actual = fetch::hash(&mut Fetch::new(context, descriptor, partial)?)?;
+        if actual == descriptor.digest {
+            let temp = self.store.temp_path("blob")?;
+            let linked = partial
+                .sync_data()
+                .and_then(|()| std::fs::hard_link(&partial.path, &temp));
+            linked.map_err(TransferError::io("write", &temp))?;
+            self.store.publish_blob(&temp, &actual)?;
+        }
+        Ok(actual)
     }
 }
 

@@ -4,33 +4,35 @@
 //! in the store and go compressed, as docker does it: with gzip, if nothing else is asked for. What comes of a layer is
 //! always the same and is remembered, so that the second push compresses nothing and sends nothing.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 
 use super::compress::Codec;
 use super::content::{Bytes, Repacked, Stored};
 use super::error::Cause;
+use super::mounts::Mounts;
 use super::pull::PUSHED;
 use super::retry::{Attempts, Patience};
-use super::{BlobContent, Progress, Put, RawManifest, Step, Target, TransferError};
+use super::{
+    BlobContent, PlaceError, Progress, Put, RawManifest, Step, Target, TransferError, jobs,
+};
 use crate::atomic;
-use crate::digest::{DiffId, Digest};
+use crate::digest::Digest;
 use crate::image::{Image, ImageError};
 use crate::index::Catalog;
 use crate::layer::LayerBlob;
 use crate::manifest::{
-    DOCKER_MANIFEST, Descriptor, Manifest, OCI_CONFIG, OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD,
-    OCI_MANIFEST, oci_layer_type,
+    DOCKER_MANIFEST, Descriptor, Document, Manifest, OCI_CONFIG, OCI_LAYER, OCI_LAYER_GZIP,
+    OCI_LAYER_ZSTD, OCI_MANIFEST, oci_layer_type,
 };
 use crate::reference::Reference;
 use crate::session::Pin;
 use crate::store::Store;
 
 const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
-/// More repositories than this aren't asked for a blob.
-const MOUNTS: usize = 3;
+/// Indexes nest, but nobody nests them deeply.
+const DEPTH: u32 = 4;
 
 /// How layers are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +114,15 @@ pub struct Pushed {
     pub size: u64,
 }
 
+impl Pushed {
+    fn of(raw: &RawManifest) -> Self {
+        Self {
+            digest: raw.digest,
+            size: raw.bytes.len() as u64,
+        }
+    }
+}
+
 /// Pushes an image of the store. Progress is told under the digests that the layers have in the store.
 ///
 /// # Errors
@@ -124,42 +135,69 @@ pub fn push(
     progress: &dyn Progress,
 ) -> Result<Pushed, TransferError> {
     if options.all_platforms {
-        return Err(TransferError::AllPlatforms);
+        let descriptor = index_of(store, image, target)?;
+        return push_index(store, &descriptor, target, options, progress);
     }
-    let push = Push {
-        store,
-        image,
-        target,
-        options,
-        progress,
-        mounts: Mounts::new(store, target, options)?,
-        turn: Mutex::new(()),
+    let push = Push::new(store, target, options, progress)?;
+    let raw = push.image(image)?;
+    push.end(&raw)?;
+    push.remember(image, raw.digest)?;
+    Ok(Pushed::of(&raw))
+}
+
+/// Pushes an index of the store, with all that it lists.
+///
+/// # Errors
+/// As [`push`], and when an image of the index isn't here.
+pub fn push_index(
+    store: &Store,
+    descriptor: &Descriptor,
+    target: &dyn Target,
+    options: &PushOptions,
+    progress: &dyn Progress,
+) -> Result<Pushed, TransferError> {
+    let push = Push::new(store, target, options, progress)?;
+    let raw = push.index(descriptor, 0)?;
+    push.end(&raw)?;
+    if let Some(name) = push.name(raw.digest) {
+        let held = store.lock()?;
+        let mut catalog = Catalog::read(store)?;
+        if let Some(index) = catalog.indexes.get_mut(&descriptor.digest) {
+            index.digests.push(name);
+            catalog.write(&held)?;
+        }
+    }
+    Ok(Pushed::of(&raw))
+}
+
+/// The index that has the image, if there are several then the one with the target's name.
+fn index_of(
+    store: &Store,
+    image: &Image,
+    target: &dyn Target,
+) -> Result<Descriptor, TransferError> {
+    let catalog = Catalog::read(store)?;
+    let there = target.repository();
+    let is_there = |tag: &Reference| {
+        let there = there.as_ref();
+        there.is_some_and(|there| (&there.domain, &there.path) == (&tag.domain, &tag.path))
     };
-    let manifest = push.manifest()?;
-    let sent = push.layers(&manifest)?;
-    push.blob(
-        &manifest.config,
-        &Bytes(store.read_document(&image.id)?),
-        &[],
-        None,
-    )?;
-    let raw = push.document(manifest, &sent)?;
-    let failed = |source| TransferError::PutManifest {
-        place: target.shown(),
-        source: Cause(source),
-    };
-    Attempts::ask(options.patience, None, || target.put_manifest(&raw, true)).map_err(failed)?;
-    target.finish().map_err(failed)?;
-    push.remember(raw.digest)?;
-    Ok(Pushed {
-        digest: raw.digest,
-        size: raw.bytes.len() as u64,
-    })
+    let having = catalog
+        .indexes
+        .values()
+        .filter(|index| index.has(&image.id));
+    let best = having.max_by_key(|index| index.tags.iter().any(is_there));
+    let index = best.ok_or_else(|| TransferError::NoIndex {
+        name: image
+            .tags
+            .first()
+            .map_or_else(|| image.id.to_string(), Reference::to_string),
+    })?;
+    Ok(Descriptor::new(&index.media_type, index.digest, index.size))
 }
 
 struct Push<'a> {
     store: &'a Store,
-    image: &'a Image,
     target: &'a dyn Target,
     options: &'a PushOptions,
     progress: &'a dyn Progress,
@@ -167,21 +205,130 @@ struct Push<'a> {
     turn: Mutex<()>,
 }
 
-impl Push<'_> {
-    /// The manifest as it is in the store.
-    fn manifest(&self) -> Result<Manifest, TransferError> {
-        let bytes = self.store.read_document(&self.image.manifest.digest)?;
-        let document = |source| ImageError::Document {
-            what: "manifest",
-            digest: self.image.manifest.digest,
-            source,
+impl<'a> Push<'a> {
+    fn new(
+        store: &'a Store,
+        target: &'a dyn Target,
+        options: &'a PushOptions,
+        progress: &'a dyn Progress,
+    ) -> Result<Self, TransferError> {
+        Ok(Self {
+            store,
+            target,
+            options,
+            progress,
+            mounts: Mounts::new(store, target, options)?,
+            turn: Mutex::new(()),
+        })
+    }
+
+    /// Sends an image's blobs. Its manifest, which isn't sent.
+    fn image(&self, image: &Image) -> Result<RawManifest, TransferError> {
+        let bytes = self.store.read_document(&image.manifest.digest)?;
+        let manifest: Manifest =
+            serde_json::from_slice(&bytes).map_err(invalid(&image.manifest.digest))?;
+        let sent = self.layers(image, &manifest)?;
+        let config = Bytes(self.store.read_document(&image.id)?);
+        self.blob(&manifest.config, &config, &[], None)?;
+        self.document(image, manifest, bytes, &sent)
+    }
+
+    /// Sends all that an index lists. The index, with what has become of it, isn't sent.
+    fn index(&self, descriptor: &Descriptor, depth: u32) -> Result<RawManifest, TransferError> {
+        let bytes = self.store.read_document(&descriptor.digest)?;
+        let document = Document::parse(&bytes).map_err(invalid(&descriptor.digest))?;
+        let media_type = document.media_type().to_owned();
+        let mut index = match document {
+            Document::Index(index) if depth < DEPTH => index,
+            Document::Index(_) => {
+                let place = descriptor.digest.to_string();
+                return Err(TransferError::Nested { place });
+            }
+            Document::Manifest(manifest) => {
+                return self.member(descriptor, &manifest, media_type, bytes);
+            }
         };
-        serde_json::from_slice(&bytes).map_err(|source| document(source).into())
+        let mut changed = false;
+        for listed in &mut index.manifests {
+            let raw = self.index(listed, depth + 1)?;
+            self.put_manifest(&raw, false)?;
+            if raw.digest != listed.digest {
+                changed = true;
+                listed.media_type.clone_from(&raw.media_type);
+                listed.size = raw.bytes.len() as u64;
+                listed.digest = raw.digest;
+            }
+        }
+        let bytes = match changed {
+            true => atomic::to_json(&self.store.path("blobs"), &index)?,
+            false => bytes,
+        };
+        Ok(RawManifest {
+            media_type,
+            digest: Digest::of(&bytes),
+            bytes,
+        })
+    }
+
+    /// An image of an index, or something else that it lists, such as an attestation.
+    fn member(
+        &self,
+        descriptor: &Descriptor,
+        manifest: &Manifest,
+        media_type: String,
+        bytes: Vec<u8>,
+    ) -> Result<RawManifest, TransferError> {
+        if let Ok(image) = self.store.image_at(descriptor, manifest) {
+            return self.image(&image);
+        }
+        let blobs = std::iter::once(&manifest.config).chain(&manifest.layers);
+        for blob in blobs {
+            if !self.store.has_blob(&blob.digest) {
+                let part = format!("blob {}", blob.digest);
+                return Err(ImageError::Incomplete { part }.into());
+            }
+            let content = Stored {
+                store: self.store,
+                digest: blob.digest,
+                size: blob.size,
+            };
+            self.blob(blob, &content, &[], Some(&blob.digest))?;
+        }
+        Ok(RawManifest {
+            media_type,
+            digest: descriptor.digest,
+            bytes,
+        })
+    }
+
+    fn end(&self, raw: &RawManifest) -> Result<(), TransferError> {
+        self.put_manifest(raw, true)?;
+        self.target
+            .finish()
+            .map_err(|source| self.manifest_failed(source))
+    }
+
+    fn put_manifest(&self, raw: &RawManifest, named: bool) -> Result<(), TransferError> {
+        let put = || self.target.put_manifest(raw, named);
+        let put = Attempts::ask(self.options.patience, None, put);
+        put.map_err(|source| self.manifest_failed(source))
+    }
+
+    fn manifest_failed(&self, source: PlaceError) -> TransferError {
+        TransferError::PutManifest {
+            place: self.target.shown(),
+            source: Cause(source),
+        }
     }
 
     /// What a layer is to be compressed with; `None`: it goes as it is.
     fn codec(&self, layer: &LayerBlob, made_here: bool) -> Option<Codec> {
-        let plain = oci_layer_type(&layer.media_type) == OCI_LAYER;
+        let oci = oci_layer_type(&layer.media_type);
+        if !oci.starts_with(OCI_LAYER) {
+            // Not a tar: a part of an attestation.
+            return None;
+        }
+        let plain = oci == OCI_LAYER;
         match self.options.compression {
             None if plain && made_here => Some(Compression::Gzip.codec(None)),
             None => None,
@@ -191,62 +338,44 @@ impl Push<'_> {
     }
 
     /// Sends the layers. What they have become, by their digests in the store.
-    fn layers(&self, manifest: &Manifest) -> Result<HashMap<Digest, Descriptor>, TransferError> {
-        let made_here = self.is_made_here(manifest)?;
-        let mut jobs = VecDeque::new();
-        let mut pins = Vec::new();
-        for (layer, descriptor) in self.image.layers.iter().zip(&manifest.layers) {
+    fn layers(
+        &self,
+        image: &Image,
+        manifest: &Manifest,
+    ) -> Result<HashMap<Digest, Descriptor>, TransferError> {
+        let made_here = self.is_made_here(image, manifest)?;
+        let (mut all, mut pins) = (Vec::new(), Vec::new());
+        for (layer, descriptor) in image.layers.iter().zip(&manifest.layers) {
             pins.push(Pin::Blob(layer.digest));
             let job = (layer, descriptor, self.codec(layer, made_here));
-            if !jobs.contains(&job) {
-                jobs.push_back(job);
+            if !all.contains(&job) {
+                all.push(job);
             }
         }
         self.store.pin(&pins)?;
-        for (layer, ..) in &jobs {
+        for (layer, ..) in &all {
             self.progress.blob(&layer.digest, Step::Waiting(layer.size));
         }
-        let workers = self.options.jobs.clamp(1, jobs.len().max(1));
-        let (jobs, done) = (Mutex::new(jobs), Mutex::new(HashMap::new()));
-        let (failure, stop) = (Mutex::new(None), AtomicBool::new(false));
-        let next = || {
-            let mut jobs = jobs.lock().unwrap_or_else(PoisonError::into_inner);
-            jobs.pop_front().filter(|_| !stop.load(Ordering::Relaxed))
-        };
-        let work = || {
-            while let Some((layer, descriptor, codec)) = next() {
-                match self.layer(layer, descriptor, codec) {
-                    Ok(sent) => {
-                        let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
-                        done.insert(layer.digest, sent);
-                    }
-                    Err(error) => {
-                        stop.store(true, Ordering::Relaxed);
-                        let mut first = failure.lock().unwrap_or_else(PoisonError::into_inner);
-                        first.get_or_insert(error);
-                    }
-                }
-            }
-        };
-        thread::scope(|scope| {
-            for _ in 1..workers {
-                scope.spawn(work);
-            }
-            work();
-        });
-        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(error) => Err(error),
-            None => Ok(done.into_inner().unwrap_or_else(PoisonError::into_inner)),
-        }
+        let (done, stop) = (Mutex::new(HashMap::new()), AtomicBool::new(false));
+        jobs::run(
+            all,
+            self.options.jobs,
+            &stop,
+            |(layer, descriptor, codec)| {
+                let sent = self.layer(layer, descriptor, codec)?;
+                let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+                done.insert(layer.digest, sent);
+                Ok(None)
+            },
+        )?;
+        Ok(done.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Whether the manifest is what we write: then its layers are plain because that is how we keep them.
-    fn is_made_here(&self, manifest: &Manifest) -> Result<bool, TransferError> {
+    fn is_made_here(&self, image: &Image, manifest: &Manifest) -> Result<bool, TransferError> {
         let size = manifest.config.size;
-        let ours = self
-            .store
-            .manifest_of(self.image.id, size, &self.image.layers)?;
-        Ok(ours.0.digest == self.image.manifest.digest)
+        let (ours, _) = self.store.manifest_of(image.id, size, &image.layers)?;
+        Ok(ours.digest == image.manifest.digest)
     }
 
     fn layer(
@@ -325,7 +454,9 @@ impl Push<'_> {
     /// The manifest with what the layers have become: as it is in the store, if they are what they were.
     fn document(
         &self,
+        image: &Image,
         mut manifest: Manifest,
+        mut bytes: Vec<u8>,
         sent: &HashMap<Digest, Descriptor>,
     ) -> Result<RawManifest, TransferError> {
         let mut changed = false;
@@ -337,14 +468,12 @@ impl Push<'_> {
                 changed = true;
             }
         }
-        let bytes = if changed {
+        if changed {
             settle_types(&mut manifest);
-            atomic::to_json(&self.store.path("blobs"), &manifest)?
-        } else {
-            self.store.read_document(&self.image.manifest.digest)?
-        };
+            bytes = atomic::to_json(&self.store.path("blobs"), &manifest)?;
+        }
         let media_type = match manifest.media_type.as_str() {
-            "" => self.image.manifest.media_type.clone(),
+            "" => image.manifest.media_type.clone(),
             said => said.to_owned(),
         };
         Ok(RawManifest {
@@ -355,26 +484,43 @@ impl Push<'_> {
     }
 
     /// The image is known under its name there, and who pulls it from there has it here.
-    fn remember(&self, digest: Digest) -> Result<(), TransferError> {
-        if digest != self.image.manifest.digest {
-            self.store.set_memo(PUSHED, &digest, &self.image.id)?;
+    fn remember(&self, image: &Image, digest: Digest) -> Result<(), TransferError> {
+        if digest != image.manifest.digest {
+            self.store.set_memo(PUSHED, &digest, &image.id)?;
         }
-        let Some(repository) = self.target.repository() else {
+        let Some(name) = self.name(digest) else {
             return Ok(());
-        };
-        let name = Reference {
-            tag: None,
-            digest: Some(digest),
-            ..repository
         };
         let held = self.store.lock()?;
         let mut catalog = Catalog::read(self.store)?;
         // Removed meanwhile: then there is nothing to be known.
-        if let Some(image) = catalog.images.get_mut(&self.image.id) {
+        if let Some(image) = catalog.images.get_mut(&image.id) {
             image.digests.push(name);
             catalog.write(&held)?;
         }
         Ok(())
+    }
+
+    /// `repository@digest` of the target.
+    fn name(&self, digest: Digest) -> Option<Reference> {
+        self.target.repository().map(|repository| Reference {
+            tag: None,
+            digest: Some(digest),
+            ..repository
+        })
+    }
+}
+
+fn invalid(digest: &Digest) -> impl FnOnce(serde_json::Error) -> TransferError {
+    let digest = *digest;
+    move |source| {
+        let what = "manifest";
+        ImageError::Document {
+            what,
+            digest,
+            source,
+        }
+        .into()
     }
 }
 
@@ -397,63 +543,5 @@ fn settle_types(manifest: &mut Manifest) {
         for layer in &mut manifest.layers {
             layer.media_type = oci_layer_type(&layer.media_type).to_owned();
         }
-    }
-}
-
-/// Which repositories of the target's registry may have a layer: those of the images here that have it.
-struct Mounts {
-    given: Vec<Reference>,
-    known: HashMap<DiffId, Vec<Reference>>,
-}
-
-impl Mounts {
-    fn new(
-        store: &Store,
-        target: &dyn Target,
-        options: &PushOptions,
-    ) -> Result<Self, TransferError> {
-        let mut mounts = Self {
-            given: options.mount_from.clone(),
-            known: HashMap::new(),
-        };
-        let Some(there) = target.repository() else {
-            return Ok(mounts);
-        };
-        for summary in store.images()? {
-            let names = summary
-                .digests
-                .iter()
-                .filter(|name| name.domain == there.domain && name.path != there.path);
-            let names: Vec<Reference> = names
-                .map(|name| Reference {
-                    tag: None,
-                    digest: None,
-                    ..name.clone()
-                })
-                .collect();
-            if names.is_empty() {
-                continue;
-            }
-            // One that is damaged is of no help.
-            let Ok(image) = store.read_image(&summary) else {
-                continue;
-            };
-            for layer in image.layers {
-                let known = mounts.known.entry(layer.diff_id).or_default();
-                for name in &names {
-                    if known.len() < MOUNTS && !known.contains(name) {
-                        known.push(name.clone());
-                    }
-                }
-            }
-        }
-        for known in mounts.known.values_mut() {
-            known.splice(0..0, mounts.given.iter().cloned());
-        }
-        Ok(mounts)
-    }
-
-    fn of(&self, layer: &DiffId) -> &[Reference] {
-        self.known.get(layer).unwrap_or(&self.given)
     }
 }

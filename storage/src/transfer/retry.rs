@@ -60,13 +60,17 @@ impl Attempts {
         true
     }
 
-    /// Calls `ask` until it works, says no for good, or has said no too often.
+    /// Calls `ask` until it works, says no for good, or has said no twice: places ask servers again themselves, and what is
+    /// left for us are answers that broke.
     pub(super) fn ask<T>(
         patience: Patience,
         told: Option<(&dyn Progress, &Digest)>,
         mut ask: impl FnMut() -> Result<T, PlaceError>,
     ) -> Result<T, PlaceError> {
-        let mut attempts = Self::new(patience);
+        let mut attempts = Self::new(Patience {
+            retries: patience.retries.min(1),
+            ..patience
+        });
         loop {
             let error = match ask() {
                 Err(error) if error.is_transient() && !error.is_not_found() => error,

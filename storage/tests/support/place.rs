@@ -286,6 +286,7 @@ impl Target for Place {
             Some(Fault::Cut(at)) => {
                 (&mut stream).take(at).read_to_end(&mut bytes).unwrap();
                 let at = bytes.len() as u64;
+                drop(stream);
                 stream = content
                     .open(at)
                     .map_err(|error| refusal(&error.to_string(), false))?;
