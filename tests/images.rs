@@ -1,5 +1,8 @@
 //! Images at rest and on the road: `import`, `load`, `save`, `export`, `tag`, `rmi`, `images`, `history`.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
 use crate::harness::{Feature, Sandbox, archive, images, require};
 
 fn id(sandbox: &Sandbox, image: &str) -> String {
@@ -46,6 +49,45 @@ fn import_reads_file_pipe_and_gzip() {
         .unwrap()
         .count();
     assert_eq!(layers, 1, "the same content is on disk once");
+}
+
+#[test]
+fn import_reads_urls() {
+    let sandbox = Sandbox::new();
+    let tar = std::fs::read(images::busybox()).unwrap();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let at = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || {
+        let moved = format!(
+            "HTTP/1.1 302 Found\r\nlocation: http://{at}/there\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        );
+        let whole = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            tar.len()
+        );
+        let cut = &tar[..tar.len() / 2];
+        for (head, body) in [(moved, &[][..]), (whole.clone(), &tar), (whole, cut)] {
+            let (mut client, _) = listener.accept().unwrap();
+            let _ = client.read(&mut [0; 4096]).unwrap();
+            client.write_all(head.as_bytes()).unwrap();
+            client.write_all(body).unwrap();
+        }
+    });
+    sandbox
+        .rctr(&format!(
+            "import -c 'CMD [\"echo\",\"hi\"]' http://me:secret@{at}/here web:1"
+        ))
+        .ok();
+    let ran = sandbox.rctr("run --rm --network none web:1").ok();
+    assert_eq!(ran.line(), "hi");
+    let comment = sandbox.rctr("history --format {{.Comment}} web:1").ok();
+    assert_eq!(comment.line(), format!("Imported from http://{at}/here"));
+    let cut = format!("import http://{at}/cut web:2");
+    sandbox.rctr(&cut).fails(1).explains();
+    server.join().unwrap();
+    sandbox.rctr(&cut).fails(1).explains();
+    assert_eq!(sandbox.rctr("images -q").ok().lines().len(), 1);
+    sandbox.assert_clean();
 }
 
 #[test]

@@ -10,7 +10,6 @@
 //! Dockerfile's lines.
 
 pub mod build;
-mod compression;
 pub mod context;
 pub mod copy;
 pub mod dockerfile;

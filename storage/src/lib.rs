@@ -22,6 +22,7 @@ pub mod atomic;
 pub mod blob;
 pub mod cache;
 pub mod check;
+pub mod compression;
 pub mod config;
 pub mod container;
 pub mod digest;

@@ -321,8 +321,11 @@ fn compressed_archives_and_pipes_are_read() {
     fs::write(one.dir.join("saved.tar.gz"), gzip.finish().unwrap()).unwrap();
     let zstd = zstd::encode_all(&bytes[..], 1).unwrap();
     fs::write(one.dir.join("saved.tar.zst"), zstd).unwrap();
+    let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    bzip2.write_all(&bytes).unwrap();
+    fs::write(one.dir.join("saved.tar.bz2"), bzip2.finish().unwrap()).unwrap();
     let wanted = everything(&*one.open("docker-archive:saved.tar").source);
-    for file in ["saved.tar.gz", "saved.tar.zst"] {
+    for file in ["saved.tar.gz", "saved.tar.zst", "saved.tar.bz2"] {
         let source = one.open(&format!("docker-archive:{file}")).source;
         assert_eq!(everything(&*source), wanted);
     }

@@ -4,11 +4,11 @@ use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 
 use nix::unistd::{getegid, geteuid};
+use rctr_storage::compression::Compression;
 use rctr_storage::tarfile::BLOCK;
 use rctr_storage::tree::{self, UnpackOptions};
 
 use super::{ContextError, read};
-use crate::compression::Compression;
 
 const BUFFER: usize = 1 << 17;
 
@@ -23,7 +23,7 @@ pub(super) fn unpack_or_read(
         source,
     };
     let mut input = BufReader::with_capacity(BUFFER, input);
-    let magic = start(&mut input, 6).map_err(fail)?;
+    let magic = start(&mut input, Compression::HEAD).map_err(fail)?;
     if magic.is_empty() {
         return Err(ContextError::Empty {
             name: name.to_owned(),

@@ -5,7 +5,7 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Scope;
 
-use crate::compression::Compression;
+use rctr_storage::compression::Compression;
 
 /// Bytes of a piece between the threads.
 const PIECE: usize = 256 << 10;
@@ -17,7 +17,9 @@ pub(super) fn plain(file: &File) -> io::Result<(Compression, Box<dyn Read + Send
     let mut head = Vec::new();
     let mut file = file.try_clone()?;
     file.seek(SeekFrom::Start(0))?;
-    (&file).take(8).read_to_end(&mut head)?;
+    (&file)
+        .take(Compression::HEAD as u64)
+        .read_to_end(&mut head)?;
     file.seek(SeekFrom::Start(0))?;
     let compression = Compression::of(&head);
     let source = BufReader::with_capacity(PIECE, file);

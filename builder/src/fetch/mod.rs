@@ -103,6 +103,16 @@ impl Client {
         checked
     }
 
+    /// The bytes of what is at `url`, as they come.
+    ///
+    /// # Errors
+    /// When it can't be had.
+    pub fn open(&self, url: &str) -> Result<Box<dyn Read + Send>, FetchError> {
+        let (_, response) = self.request(url)?;
+        let body = response.into_body().into_with_config();
+        Ok(Box::new(body.limit(self.limit).reader()))
+    }
+
     /// The answer, and the URL that gave it.
     fn request(&self, url: &str) -> Result<(Url, Response<Body>), FetchError> {
         let mut at = Url::parse(url)?;

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::ArchiveError;
+use super::{ArchiveError, as_layer};
 use crate::config::{ContainerConfig, History, ImageConfig};
 use crate::image::{Image, NewImage};
 use crate::layer::{Expected, StoreAs};
@@ -26,7 +26,7 @@ pub struct ImportOptions {
     pub created: Option<String>,
 }
 
-/// Imports a tar, plain or compressed by gzip or zstd. Needs ids.
+/// Imports a tar, plain or compressed by gzip, bzip2, xz or zstd. Needs ids.
 ///
 /// # Errors
 /// When it is no tar, damaged, or can't be unpacked; nothing is kept then.
@@ -48,6 +48,7 @@ fn import_layer(
     input: impl Read + Send,
     options: ImportOptions,
 ) -> Result<Image, ArchiveError> {
+    let input = as_layer(input).map_err(|source| ArchiveError::Decompress { source })?;
     let layer = store
         .add_layer(input, &Expected::default(), StoreAs::Verbatim)
         .map_err(|source| ArchiveError::Import {

@@ -29,6 +29,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use serde::{Deserialize, Serialize};
 
 use crate::blob::BlobError;
+use crate::compression::Compression;
 use crate::digest::{DiffId, Digest};
 use crate::explain::Explain;
 use crate::image::ImageError;
@@ -65,12 +66,6 @@ pub enum ArchiveError {
     Decompress {
         /// The reason.
         source: io::Error,
-    },
-    /// `bzip2` or `xz`.
-    #[error("the archive is compressed by {program}, which rctr doesn't read")]
-    Compression {
-        /// The program's name.
-        program: &'static str,
     },
     /// A tar, but of something else.
     #[error("the archive holds no image: it has neither manifest.json nor index.json")]
@@ -190,14 +185,12 @@ impl Explain for ArchiveError {
                 "a plain root file system is imported: rctr import FILE NAME[:TAG]".to_owned()
             }
             Self::TooOld => "load it with a newer docker and save it again".to_owned(),
-            Self::Compression { program } => {
-                format!("decompress it first: {program} -dc FILE | rctr load")
-            }
             Self::Tar(TarError::Truncated { .. }) | Self::Missing { .. } => {
                 "the file is incomplete: get it again".to_owned()
             }
             Self::Tar(_) | Self::Decompress { .. } => {
-                "want a tar, plain or compressed by gzip or zstd, as `save` writes it".to_owned()
+                "want a tar, plain or compressed by gzip, bzip2, xz or zstd, as `save` writes it"
+                    .to_owned()
             }
             Self::Digest { .. } | Self::DiffId { .. } | Self::Layers { .. } => {
                 "the archive is damaged or was tampered with: get it again".to_owned()
@@ -228,28 +221,21 @@ pub(crate) fn decompressed<'a>(
     const BUFFER: usize = 1 << 17;
     let fail = |source| ArchiveError::Decompress { source };
     let mut input = BufReader::with_capacity(BUFFER, input);
-    let magic: [u8; 6] = {
-        let head = input.fill_buf().map_err(fail)?;
-        let mut magic = [0; 6];
-        let len = head.len().min(6);
-        magic[..len].copy_from_slice(&head[..len]);
-        magic
-    };
-    Ok(match magic {
-        [0x1f, 0x8b, ..] => {
-            let plain = flate2::bufread::MultiGzDecoder::new(input);
-            Box::new(BufReader::with_capacity(BUFFER, plain))
-        }
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            let plain = zstd::Decoder::with_buffer(input).map_err(fail)?;
-            Box::new(BufReader::with_capacity(BUFFER, plain))
-        }
-        [b'B', b'Z', b'h', ..] => return Err(ArchiveError::Compression { program: "bzip2" }),
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => {
-            return Err(ArchiveError::Compression { program: "xz" });
-        }
-        _ => Box::new(input),
-    })
+    let compression = Compression::of(input.fill_buf().map_err(fail)?);
+    if compression == Compression::None {
+        return Ok(Box::new(input));
+    }
+    let plain = compression.reader(input).map_err(fail)?;
+    Ok(Box::new(BufReader::with_capacity(BUFFER, plain)))
+}
+
+/// A layer's bytes: what layers can't be compressed by is decompressed.
+fn as_layer<'a>(input: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+    let mut input = BufReader::with_capacity(1 << 17, input);
+    match Compression::of(input.fill_buf()?) {
+        foreign @ (Compression::Bzip2 | Compression::Xz) => foreign.reader(input),
+        _ => Ok(Box::new(input)),
+    }
 }
 
 fn parse_name(text: &str) -> Result<Reference, ArchiveError> {

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
-use super::ArchiveError;
+use super::{ArchiveError, as_layer};
 use crate::blob::DOCUMENT_LIMIT;
 use crate::digest::{DiffId, Digest};
 use crate::layer::{Expected, LayerBlob, LayerError, StoreAs};
@@ -228,6 +228,7 @@ impl<'s> Parts<'s> {
             ..Expected::default()
         };
         let add = |source: &mut (dyn Read + Send)| {
+            let source = as_layer(source).map_err(|source| ArchiveError::Decompress { source })?;
             let added = store.add_layer(source, &wanted, StoreAs::Verbatim);
             added.map_err(|source| ArchiveError::Layer {
                 path: path.clone(),

@@ -23,6 +23,7 @@ use nix::unistd::syncfs;
 use super::channel::{Fan, PIECE, Pieces, read_piece};
 use super::{Expected, LayerBlob, LayerError, MEDIA_TYPE, StoreAs, unpack, unsynced};
 use crate::atomic::{Durability, sync_dir};
+use crate::compression::Compression;
 use crate::digest::{DiffId, Digest, Hasher};
 use crate::session::Pin;
 use crate::store::Store;
@@ -33,52 +34,27 @@ use crate::tree;
 /// The blob is given to the disk in portions of 16 MiB while the rest still comes.
 const WRITEBACK: u64 = 16 << 20;
 
-/// How a layer is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Compression {
-    None,
-    Gzip,
-    Zstd,
+/// How a layer that begins with `head` is compressed.
+fn compression_of(head: &[u8]) -> Result<Compression, LayerError> {
+    let unsupported = |format| Err(LayerError::Compression { format });
+    match (head, Compression::of(head)) {
+        (_, other @ (Compression::Bzip2 | Compression::Xz)) => unsupported(other.name()),
+        ([0x04, 0x22, 0x4d, 0x18, ..], _) => unsupported("lz4"),
+        ([0x5d, 0, 0, _, ..], _) => unsupported("lzma"),
+        (_, known) => Ok(known),
+    }
 }
 
-impl Compression {
-    /// By the first bytes.
-    fn of(head: &[u8]) -> Result<Self, LayerError> {
-        let unsupported = |format| Err(LayerError::Compression { format });
-        match head {
-            [0x1f, 0x8b, ..] => Ok(Self::Gzip),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Ok(Self::Zstd),
-            // A skippable frame, as zstd:chunked and estargz may begin with.
-            [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Self::Zstd),
-            [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, ..] => unsupported("bzip2"),
-            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => unsupported("xz"),
-            [0x04, 0x22, 0x4d, 0x18, ..] => unsupported("lz4"),
-            [0x5d, 0, 0, _, ..] => unsupported("lzma"),
-            _ => Ok(Self::None),
-        }
-    }
-
-    fn media_type(self) -> String {
-        match self {
-            Self::None => MEDIA_TYPE.to_owned(),
-            Self::Gzip => format!("{MEDIA_TYPE}+gzip"),
-            Self::Zstd => format!("{MEDIA_TYPE}+zstd"),
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Gzip => "gzip",
-            Self::Zstd => "zstd",
-        }
+fn media_type(compression: Compression) -> String {
+    match compression {
+        Compression::None => MEDIA_TYPE.to_owned(),
+        other => format!("{MEDIA_TYPE}+{}", other.name()),
     }
 }
 
 /// The media type of a layer that begins with these bytes.
 pub(crate) fn media_type_of(head: &[u8]) -> String {
-    let compression = Compression::of(head).unwrap_or(Compression::None);
-    compression.media_type()
+    media_type(compression_of(head).unwrap_or(Compression::None))
 }
 
 /// What came of the bytes.
@@ -137,7 +113,7 @@ impl Store {
         if head.is_empty() {
             return Err(LayerError::Empty);
         }
-        let compression = Compression::of(&head)?;
+        let compression = compression_of(&head)?;
         let wanted = match expected.diff_id {
             Some(diff_id) => {
                 self.pin(&[Pin::Layer(diff_id)])?;
@@ -163,10 +139,10 @@ impl Store {
                 let size = fs::metadata(staging.blob())
                     .map_err(LayerError::io("read", staging.blob()))?
                     .len();
-                let plain = Compression::None.media_type();
+                let plain = media_type(Compression::None);
                 (outcome.diff_id.0, size, plain)
             }
-            _ => (outcome.digest, outcome.size, compression.media_type()),
+            _ => (outcome.digest, outcome.size, media_type(compression)),
         };
         // A blob whose layer isn't marked has nobody else who makes it last.
         if lasts == Lasts::AtOnce || !wanted {
@@ -211,7 +187,7 @@ impl Store {
         Ok(Some(LayerBlob {
             digest,
             size,
-            media_type: Compression::of(&head)?.media_type(),
+            media_type: media_type(compression_of(&head)?),
             diff_id,
         }))
     }
@@ -445,13 +421,7 @@ impl Work<'_> {
             format: self.compression.name(),
             source,
         };
-        let mut output: Box<dyn Read + '_> = match self.compression {
-            Compression::Zstd => {
-                Box::new(zstd::stream::read::Decoder::with_buffer(&mut input).map_err(failed)?)
-            }
-            // Members follow each other in estargz and in what pigz writes.
-            _ => Box::new(flate2::bufread::MultiGzDecoder::new(&mut input)),
-        };
+        let mut output = self.compression.reader(&mut input).map_err(failed)?;
         let mut blob = match self.blob {
             BlobFrom::Stream(StoreAs::Decompressed) => Some(BlobFile::create(self.staging.blob())?),
             _ => None,
@@ -588,10 +558,6 @@ pub(super) fn write_blob(path: &Path, mut pieces: Pieces) -> Result<u64, LayerEr
 /// The tar in a blob's file.
 pub(super) fn decompressed(file: File) -> io::Result<Box<dyn Read + Send>> {
     let mut file = BufReader::with_capacity(PIECE, file);
-    let compression = Compression::of(file.fill_buf()?).map_err(io::Error::other)?;
-    Ok(match compression {
-        Compression::None => Box::new(file),
-        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
-        Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(file)?),
-    })
+    let compression = compression_of(file.fill_buf()?).map_err(io::Error::other)?;
+    compression.reader(file)
 }

@@ -236,6 +236,9 @@ impl Explain for LayerError {
             Self::Compression { format } => Some(format!(
                 "decompress it first: `{format} -dc FILE | rctr …`"
             )),
+            Self::Read { source } if source.kind() == io::ErrorKind::UnexpectedEof => {
+                Some("the transfer was cut off: try again".to_owned())
+            }
             Self::Decompress { .. } | Self::NoEnd | Self::Empty => {
                 Some("the file or the transfer was cut off or damaged: get it again".to_owned())
             }

@@ -323,7 +323,7 @@ mod tests {
             "oci:a:",
             "dir:",
             "docker://",
-            "docker://A/b",
+            "docker://a//b",
             "docker-archive:a.tar:-",
             "containers-storage:x",
             "docker-daemon:x:1",

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::TransportError;
 use super::files::{Content, Files};
 use crate::archive::{ArchiveError, MAX_FILES, MAX_LINKS, clean, decompressed, normal};
+use crate::compression::Compression;
 use crate::random;
 use crate::tarfile::{BLOCK, Entry, Kind, Reader, TarError};
 use crate::tree::PATH_LIMIT;
@@ -169,14 +170,7 @@ fn is_compressed(file: &File) -> io::Result<bool> {
     let count = file.read_at(&mut head, 0)?;
     let plain = head[..count].get(257..262) == Some(b"ustar");
     // A v7 tar and what is no tar at all are told apart by who reads them.
-    Ok(!plain
-        && matches!(
-            head,
-            [0x1f, 0x8b, ..]
-                | [0x28, 0xb5, 0x2f, 0xfd, ..]
-                | [b'B', b'Z', b'h', ..]
-                | [0xfd, b'7', b'z', ..]
-        ))
+    Ok(!plain && Compression::of(&head[..count]) != Compression::None)
 }
 
 /// Copies the plain bytes of `input` to a file that has no name.
