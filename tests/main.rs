@@ -6,6 +6,7 @@ mod harness;
 mod bad_input;
 mod build;
 mod build_bad_input;
+mod build_beside;
 mod build_cache;
 mod build_crash;
 mod build_end;

@@ -486,19 +486,40 @@ impl Store {
     /// left out: overlay itself would show it.
     #[must_use]
     pub fn lowers(&self, layers: impl DoubleEndedIterator<Item = DiffId>) -> Vec<PathBuf> {
+        self.stack(layers.map(StackLayer::Named))
+    }
+
+    /// The same with layers that aren't published.
+    #[must_use]
+    pub fn stack(&self, layers: impl DoubleEndedIterator<Item = StackLayer>) -> Vec<PathBuf> {
         let mut lowers = Vec::new();
-        for diff_id in layers.rev() {
-            let layer = self.layer_dir(&diff_id);
+        for layer in layers.rev() {
+            let (directory, hides) = match layer {
+                StackLayer::Named(diff_id) => {
+                    (self.layer_dir(&diff_id), self.hides_lower(&diff_id))
+                }
+                // A step can't make the root of its own mount opaque.
+                StackLayer::At(directory) => (directory, false),
+            };
             // The same layer again (two empty ones, say) adds nothing below itself, and overlay refuses it.
-            if !lowers.contains(&layer) {
-                lowers.push(layer);
+            if !lowers.contains(&directory) {
+                lowers.push(directory);
             }
-            if self.hides_lower(&diff_id) {
+            if hides {
                 break;
             }
         }
         lowers
     }
+}
+
+/// A layer of [`Store::stack`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StackLayer {
+    /// It is in the store.
+    Named(DiffId),
+    /// It is to be a layer: a [`SettledUpper`](crate::layer::SettledUpper).
+    At(PathBuf),
 }
 
 pub(crate) fn only_tags(tags: &[Reference]) -> Result<(), ImageError> {

@@ -95,16 +95,26 @@ impl<'a> Board<'a> {
 
     /// A stage is done, or the build with it.
     pub(super) fn ended(&self, stage: usize, result: Result<Finished, BuildError>) {
-        let mut state = self.lock();
         match result {
-            Ok(finished) => state.stages[stage] = Some(Arc::new(finished)),
-            Err(error) => {
-                // What fails because of the first failure is no news.
-                state.failure.get_or_insert(error);
-                self.cancel.cancel();
+            Ok(finished) => {
+                self.lock().stages[stage] = Some(Arc::new(finished));
+                self.changed.notify_all();
             }
+            Err(error) => self.failed(error),
         }
+    }
+
+    /// Something failed, and the build with it.
+    pub(super) fn failed(&self, error: BuildError) {
+        // What fails because of the first failure is no news.
+        self.lock().failure.get_or_insert(error);
+        self.cancel.cancel();
         self.changed.notify_all();
+    }
+
+    /// Whether the user has ended the build.
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.cancel.is_canceled() && self.lock().failure.is_none()
     }
 
     /// All stages, or the first failure.

@@ -11,7 +11,8 @@ use rctr_storage::layer::KeepUpper;
 use rctr_storage::removal::RemoveImage;
 
 use super::perform::Work;
-use super::{Engine, Kept, image};
+use super::run::Lowers;
+use super::{Engine, Finished, Kept, image};
 use crate::plan::RunStep;
 
 /// The memo's kind: a stage of a Dockerfile, and the ID of its image.
@@ -23,7 +24,7 @@ const FREE: u64 = 100;
 pub(super) fn keep(
     engine: &Engine<'_>,
     step: &RunStep,
-    work: &Work<'_>,
+    work: &Work<'_, '_, '_>,
     directory: &Path,
 ) -> Option<Kept> {
     engine.forget_kept(work.at.stage);
@@ -32,13 +33,14 @@ pub(super) fn keep(
     }
     let upper = match work.driver {
         Driver::Copy => {
-            let lowers = engine.lowers(work.finished);
+            let below = work.growing.hold();
             let merged = directory.join("merged");
-            engine.store.upper_of_flat(&merged, &lowers).ok()?
+            engine.store.upper_of_flat(&merged, &below.paths).ok()?
         }
         _ => directory.join("upper"),
     };
-    let image = image_of(engine, step, work, &upper).ok()?;
+    let finished = work.growing.finished().ok()?;
+    let image = image_of(engine, step, work.at.stage, finished, &upper).ok()?;
     let memo = engine.kept_key(work.at.stage);
     // Without a memo it stays until `image prune`.
     let _ = engine.store.set_memo(MEMO, &memo, &image.id);
@@ -61,16 +63,17 @@ fn is_full(path: &Path) -> bool {
 fn image_of(
     engine: &Engine<'_>,
     step: &RunStep,
-    work: &Work<'_>,
+    stage: usize,
+    finished: Finished,
     upper: &Path,
 ) -> Result<Image, ImageError> {
-    let mut config = image::unfinished(engine.plan, work.at.stage);
+    let mut config = image::unfinished(engine.plan, stage);
     config.config.env = step.env.clone();
     config.config.user = step.user.clone();
     config.config.working_dir = step.cwd.display().to_string();
     config.config.entrypoint = None;
     config.config.cmd = Some(vec!["/bin/sh".to_owned()]);
-    let mut layers = work.finished.layers.clone();
+    let mut layers = finished.layers;
     let layer = engine
         .store
         .add_upper(upper, KeepUpper::Move, &[])

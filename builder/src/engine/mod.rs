@@ -4,7 +4,8 @@
 //! follow_cache   one thread, no user namespace: follows every stage as far as the cache knows it. All there: done.
 //! enter        the user namespace (single-threaded until here)
 //! execute      one thread a stage; a step waits for the stages that it reads
-//!   step       key ─ cached? ─ lock of the key ─ cached by another build meanwhile? ─ run ─ upper directory becomes layer
+//!   step       key ─ cached? ─ lock of the key ─ cached by another build meanwhile? ─ run ─ upper directory becomes layer,
+//!              a large one beside the next step
 //! ```
 //!
 //! No lock but the step's own is held while it runs.
@@ -13,6 +14,7 @@ mod board;
 mod error;
 mod explain;
 mod export;
+mod growing;
 mod image;
 mod keep;
 mod key;
@@ -100,8 +102,8 @@ struct Finished {
 }
 
 impl Finished {
-    fn push(&mut self, key: Digest, step: FinishedStep) {
-        self.key = key;
+    fn push(&mut self, step: FinishedStep) {
+        self.key = step.key;
         self.layers.push(step.layer.clone());
         self.steps.push(step);
     }

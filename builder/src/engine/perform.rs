@@ -8,13 +8,12 @@ use std::sync::{Mutex, PoisonError};
 use rctr_runtime::plan::Driver;
 use rctr_storage::cache::{CacheMount, CacheMountOrder, Sharing as CacheSharing};
 use rctr_storage::explain::Explain;
-use rctr_storage::layer::{KeepUpper, LayerBlob};
 use rctr_storage::tree;
 
-use super::board::Board;
-use super::run::{self, ResolvedMount, RunError, RunOrder};
+use super::growing::Growing;
+use super::run::{self, Lowers, ResolvedMount, RunError, RunOrder};
 use super::step::{At, Known};
-use super::{BuildError, Engine, Finished, StepFailure, keep};
+use super::{BuildError, Engine, StepFailure, keep};
 use crate::context::Context;
 use crate::copy::{self, CopyOrder, WorkdirOrder};
 use crate::event::Stream;
@@ -45,6 +44,14 @@ impl Tail {
     }
 }
 
+/// What a step has left.
+pub(super) struct Upper {
+    /// What it changed.
+    pub(super) path: PathBuf,
+    /// Its directory, in which that and all else is.
+    pub(super) directory: PathBuf,
+}
+
 /// Makes an empty upper directory.
 fn empty(directory: &Path) -> Result<PathBuf, BuildError> {
     let upper = directory.join("upper");
@@ -56,18 +63,17 @@ fn empty(directory: &Path) -> Result<PathBuf, BuildError> {
 }
 
 /// What a step stands on, and who hears of it.
-pub(super) struct Work<'w> {
+pub(super) struct Work<'w, 's, 'e> {
     pub(super) at: At,
-    pub(super) finished: &'w Finished,
+    pub(super) growing: &'w Growing<'s, 'e>,
     pub(super) driver: Driver,
     pub(super) vertex: &'w Vertex,
     pub(super) known: &'w Known<'w>,
-    pub(super) board: &'w Board<'w>,
 }
 
 impl Engine<'_> {
-    /// Runs the step; its layer is in the store then.
-    pub(super) fn perform(&self, work: &Work<'_>) -> Result<LayerBlob, BuildError> {
+    /// Runs the step.
+    pub(super) fn perform(&self, work: &Work<'_, '_, '_>) -> Result<Upper, BuildError> {
         let step = &self.plan.stages[work.at.stage].steps[work.at.number];
         let directory = self.store.temp_path("step")?;
         let upper = match &step.operation {
@@ -78,23 +84,23 @@ impl Engine<'_> {
         if let (Operation::Run(_), Some(epoch)) = (&step.operation, self.plan.epoch) {
             tree::clamp_times(&upper, epoch)?;
         }
-        let added = self.store.add_upper(&upper, KeepUpper::Move, &[]);
-        let layer = added.map_err(|e| self.failed(work, Box::new(e), Vec::new(), None))?;
-        work.board.sweep(directory);
-        Ok(layer)
+        Ok(Upper {
+            path: upper,
+            directory,
+        })
     }
 
     fn run(
         &self,
         step: &RunStep,
-        work: &Work<'_>,
+        work: &Work<'_, '_, '_>,
         directory: &Path,
     ) -> Result<PathBuf, BuildError> {
         let tail = Tail::default();
         let (mounts, _locked) = self.mounts(step, work)?;
         let order = RunOrder {
             step,
-            lowers: self.lowers(work.finished),
+            lowers: work.growing,
             driver: work.driver,
             directory: directory.to_owned(),
             request: self.request,
@@ -121,7 +127,7 @@ impl Engine<'_> {
                     }
                     _ => None,
                 };
-                Err(self.failed(work, Box::new(error), tail.take(), kept))
+                Err(self.failed(work.at, work.vertex, Box::new(error), tail.take(), kept))
             }
         }
     }
@@ -129,7 +135,7 @@ impl Engine<'_> {
     fn copy(
         &self,
         step: &CopyStep,
-        work: &Work<'_>,
+        work: &Work<'_, '_, '_>,
         directory: &Path,
     ) -> Result<PathBuf, BuildError> {
         let (source, _) = self
@@ -139,57 +145,60 @@ impl Engine<'_> {
         let remotes = self
             .remotes
             .of(step, self.store, work.vertex)
-            .map_err(|error| self.failed(work, Box::new(error), Vec::new(), None))?;
+            .map_err(|error| {
+                self.failed(work.at, work.vertex, Box::new(error), Vec::new(), None)
+            })?;
         let order = CopyOrder {
             step,
             from: source.tree(),
             remotes: &remotes,
-            lowers: &self.lowers(work.finished),
+            lowers: &work.growing.hold().paths,
             upper: upper.clone(),
             epoch: self.plan.epoch,
         };
         match copy::copy(&order) {
             Ok(()) => Ok(upper),
-            Err(error) => Err(self.failed(work, Box::new(error), Vec::new(), None)),
+            Err(error) => Err(self.failed(work.at, work.vertex, Box::new(error), Vec::new(), None)),
         }
     }
 
     fn workdir(
         &self,
         step: &WorkdirStep,
-        work: &Work<'_>,
+        work: &Work<'_, '_, '_>,
         directory: &Path,
     ) -> Result<PathBuf, BuildError> {
         let upper = empty(directory)?;
         let order = WorkdirOrder {
             step,
-            lowers: &self.lowers(work.finished),
+            lowers: &work.growing.hold().paths,
             upper: upper.clone(),
             epoch: self.plan.epoch,
         };
         match copy::workdir(&order) {
             Ok(()) => Ok(upper),
-            Err(error) => Err(self.failed(work, Box::new(error), Vec::new(), None)),
+            Err(error) => Err(self.failed(work.at, work.vertex, Box::new(error), Vec::new(), None)),
         }
     }
 
     /// Tells of the failure, and gives it its place.
     pub(super) fn failed(
         &self,
-        work: &Work<'_>,
+        at: At,
+        vertex: &Vertex,
         cause: Box<dyn Explain + Send + Sync>,
         tail: Vec<u8>,
         kept: Option<super::Kept>,
     ) -> BuildError {
-        let stage = &self.plan.stages[work.at.stage];
-        let step = &stage.steps[work.at.number];
-        work.vertex.failed(super::step::causes(&*cause));
+        let stage = &self.plan.stages[at.stage];
+        let step = &stage.steps[at.number];
+        vertex.failed(super::step::causes(&*cause));
         BuildError::Step(Box::new(StepFailure {
             place: Place {
                 file: self.plan.file.clone(),
                 span: step.span,
             },
-            vertex: super::vertex_name(stage, work.at.number),
+            vertex: super::vertex_name(stage, at.number),
             cause,
             tail,
             kept,
@@ -200,7 +209,7 @@ impl Engine<'_> {
     fn mounts(
         &self,
         step: &RunStep,
-        work: &Work<'_>,
+        work: &Work<'_, '_, '_>,
     ) -> Result<(Vec<ResolvedMount>, Vec<CacheMount>), BuildError> {
         let mut mounts = Vec::new();
         let mut locked = Vec::new();
@@ -265,17 +274,17 @@ impl Engine<'_> {
         &self,
         context: &Context,
         shown: &str,
-        work: &Work<'_>,
+        work: &Work<'_, '_, '_>,
     ) -> Result<run::Source, BuildError> {
         let place = self.store.temp_path("mask")?;
         run::Source::context(context, shown, &place)
-            .map_err(|error| self.failed(work, Box::new(error), Vec::new(), None))
+            .map_err(|error| self.failed(work.at, work.vertex, Box::new(error), Vec::new(), None))
     }
 
     fn mount_source(
         &self,
         from: &RunMountFrom,
-        work: &Work<'_>,
+        work: &Work<'_, '_, '_>,
     ) -> Result<run::Source, BuildError> {
         let (layers, shown) = match from {
             RunMountFrom::Scratch => (Vec::new(), "scratch".to_owned()),

@@ -4,9 +4,11 @@
 //! the builder. Host name `buildkitsandbox`; `/etc/hosts` and `/etc/resolv.conf` are ours, in memory and read-only, as
 //! with BuildKit. Nothing that was made only to mount something on stays in the upper directory.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::MutexGuard;
 
 use rctr_runtime::caps::{self, Privilege};
 use rctr_runtime::net::{Mode, NetworkPlan};
@@ -39,12 +41,35 @@ pub use source::Source;
 /// The host name of every step, as with BuildKit.
 const HOST_NAME: &str = "buildkitsandbox";
 
+/// The layers below a step, some of which may still have to move to their place.
+pub trait Lowers {
+    /// Where they are. They stay there until the result is dropped.
+    fn hold(&self) -> Held<'_>;
+}
+
+/// Layers that don't move.
+pub struct Held<'a> {
+    /// Top first.
+    pub paths: Vec<PathBuf>,
+    /// Who moves one has to wait for it.
+    pub(super) _locks: Vec<MutexGuard<'a, ()>>,
+}
+
+impl Lowers for Vec<PathBuf> {
+    fn hold(&self) -> Held<'_> {
+        Held {
+            paths: self.clone(),
+            _locks: Vec::new(),
+        }
+    }
+}
+
 /// A step that is to run.
 pub struct RunOrder<'a> {
     /// What runs.
     pub step: &'a RunStep,
-    /// The layers so far, top first.
-    pub lowers: Vec<PathBuf>,
+    /// The layers so far.
+    pub lowers: &'a dyn Lowers,
     /// How they are put together.
     pub driver: Driver,
     /// Where nothing is yet, on the store's file system ([`Store::temp_path`]): upper and work directory and all that
@@ -79,7 +104,9 @@ pub fn run(store: &Store, order: &RunOrder<'_>) -> Result<Finished, RunError> {
         return Err(RunError::InsecureNotAllowed);
     }
     let directory = make_directory(&order.directory)?;
-    let rootfs = rootfs(store, order, &directory)?;
+    let held = order.lowers.hold();
+    let rootfs = rootfs(store, order, &directory, &held.paths)?;
+    let held = RefCell::new(Some(held));
     let mut mounted = mounts::prepare(store, order, &directory)?;
     let place = directory.join("files");
     make(&place)?;
@@ -102,12 +129,16 @@ pub fn run(store: &Store, order: &RunOrder<'_>) -> Result<Finished, RunError> {
         (order.output)(stream, bytes);
     };
     let ended = step::start(&step_order)
-        .and_then(|running| running.follow(&stream, order.cancel.fd()))
+        .and_then(|running| {
+            let mounted = || drop(held.take());
+            running.follow(&stream, &mounted, order.cancel.fd())
+        })
         .map_err(|error| match error {
             StepError::Canceled => RunError::Canceled,
             StepError::Start(failure) => RunError::Launch(failure),
             other => RunError::Process(other),
         })?;
+    drop(held);
     // The agents and proxies of ssh mounts end here.
     drop(mounted);
     let process = || order.step.argv.join(" ");
@@ -137,14 +168,15 @@ fn upper(
     made: &[PathBuf],
 ) -> Result<PathBuf, RunError> {
     let flat = order.driver == Driver::Copy;
+    let below = order.lowers.hold();
     let (top, lowers) = match flat {
         true => (&rootfs.merged, &[][..]),
-        false => (&rootfs.upper, order.lowers.as_slice()),
+        false => (&rootfs.upper, below.paths.as_slice()),
     };
     mount_points::remove(top, lowers, made).map_err(RunError::Layer)?;
     match flat {
         true => store
-            .upper_of_flat(&rootfs.merged, &order.lowers)
+            .upper_of_flat(&rootfs.merged, &below.paths)
             .map_err(RunError::Layer),
         false => Ok(rootfs.upper.clone()),
     }
@@ -160,10 +192,15 @@ fn make_directory(path: &Path) -> Result<PathBuf, RunError> {
     path.canonicalize().map_err(RunError::io("find", path))
 }
 
-fn rootfs(store: &Store, order: &RunOrder<'_>, directory: &Path) -> Result<RootfsPlan, RunError> {
+fn rootfs(
+    store: &Store,
+    order: &RunOrder<'_>,
+    directory: &Path,
+    lowers: &[PathBuf],
+) -> Result<RootfsPlan, RunError> {
     let plan = RootfsPlan {
         driver: order.driver,
-        lowers: order.lowers.clone(),
+        lowers: lowers.to_vec(),
         upper: directory.join("upper"),
         work: directory.join("work"),
         merged: directory.join("merged"),

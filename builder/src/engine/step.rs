@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rctr_runtime::plan::Driver;
-use rctr_storage::cache::{LogPlace, StepInput, StepLock, StepRecord};
+use rctr_storage::cache::{StepInput, StepLock, StepRecord};
 use rctr_storage::digest::Digest;
 use rctr_storage::explain::Explain;
+use rctr_storage::layer::{self, KeepUpper, LayerError};
 use rctr_storage::timestamp;
 
 use super::board::Board;
+use super::growing::{Crew, Growing, Ran};
 use super::key::{self, Inputs};
-use super::perform::Work;
+use super::perform::{Upper, Work};
 use super::{BuildError, Engine, Finished, FinishedStep, Vertices, explain, needs};
 use crate::context::Context;
 use crate::copy::{self, SourceTree};
@@ -106,7 +108,9 @@ impl Engine<'_> {
             let Some(record) = self.store.cached_step(&keyed.key)? else {
                 break;
             };
-            self.served(stage, &mut finished, record, vertex)?;
+            let number = finished.steps.len();
+            let step = self.served(At { stage, number }, record, vertex)?;
+            finished.push(step);
         }
         Ok(finished)
     }
@@ -120,11 +124,15 @@ impl Engine<'_> {
     ) -> Result<Vec<Finished>, BuildError> {
         let board = Board::new(partial.len(), self.request.jobs, self.cancel);
         std::thread::scope(|scope| {
+            let crew = Crew {
+                engine: self,
+                board: &board,
+                scope,
+            };
             for (stage, (partial, vertices)) in partial.into_iter().zip(vertices).enumerate() {
-                let board = &board;
                 scope.spawn(move || {
-                    let result = self.stage(stage, partial, driver, board, vertices);
-                    board.ended(stage, result);
+                    let result = crew.engine.stage(stage, partial, driver, crew, vertices);
+                    crew.board.ended(stage, result);
                 });
             }
         });
@@ -140,15 +148,16 @@ impl Engine<'_> {
         outcome
     }
 
-    fn stage(
+    fn stage<'s, 'e>(
         &self,
         stage: usize,
         partial: Option<Finished>,
         driver: Driver,
-        board: &Board<'_>,
+        crew: Crew<'s, 'e>,
         vertices: &[Vertex],
     ) -> Result<Finished, BuildError> {
-        let mut finished = match partial {
+        let board = crew.board;
+        let begun = match partial {
             Some(finished) => finished,
             None => {
                 if let crate::plan::Base::Stage(below) = self.plan.stages[stage].base {
@@ -159,91 +168,78 @@ impl Engine<'_> {
             }
         };
         let steps = &self.plan.stages[stage].steps;
-        for (number, step) in steps.iter().enumerate().skip(finished.steps.len()) {
+        let mut growing = Growing::new(crew, begun);
+        for (number, step) in steps.iter().enumerate().skip(growing.len()) {
             let at = At { stage, number };
-            let result = self.next(at, &finished, driver, board, &vertices[number]);
-            let (record, fresh) = match result {
-                Ok(done) => done,
-                Err(error) => {
-                    let interrupted = matches!(error, BuildError::Canceled);
-                    for waiting in &vertices[number + usize::from(!interrupted)..] {
-                        waiting.canceled();
-                    }
-                    return Err(self.placed(error, step));
+            if let Err(error) = self.next(at, &mut growing, driver, &vertices[number]) {
+                // A failure of the steps before comes first, and is on the board then.
+                let _ = growing.settled();
+                let interrupted = matches!(error, BuildError::Canceled);
+                for waiting in &vertices[number + usize::from(!interrupted)..] {
+                    waiting.canceled();
                 }
-            };
-            match fresh {
-                true => finished.push(
-                    record.key,
-                    FinishedStep {
-                        key: record.key,
-                        layer: record.layer,
-                        created: record.created,
-                    },
-                ),
-                false => self.served(stage, &mut finished, record, &vertices[number])?,
+                return Err(self.placed(error, step));
             }
         }
+        let finished = growing.finished()?;
         self.forget_kept(stage);
         Ok(finished)
     }
 
     fn served(
         &self,
-        stage: usize,
-        finished: &mut Finished,
+        at: At,
         record: StepRecord,
         vertex: &Vertex,
-    ) -> Result<(), BuildError> {
-        let place = self.place_of(stage, finished.steps.len());
+    ) -> Result<FinishedStep, BuildError> {
+        let place = self.place_of(at.stage, at.number);
         self.store.note_like(&place, &record.key)?;
-        finished.push(
-            record.key,
-            FinishedStep {
-                key: record.key,
-                layer: record.layer,
-                created: record.created,
-            },
-        );
         vertex.cached(record.log);
-        Ok(())
+        Ok(FinishedStep {
+            key: record.key,
+            layer: record.layer,
+            created: record.created,
+        })
     }
 
     /// Names a step across builds of the same Dockerfile.
-    fn place_of(&self, stage: usize, number: usize) -> String {
+    pub(super) fn place_of(&self, stage: usize, number: usize) -> String {
         let name = &self.plan.stages[stage].label;
         format!("{}#{name}#{number}", self.place)
     }
 
-    /// The next step's record, and whether it was run just now.
+    /// Makes the next step, or takes it from the cache.
     fn next(
         &self,
         at: At,
-        finished: &Finished,
+        growing: &mut Growing<'_, '_>,
         driver: Driver,
-        board: &Board<'_>,
         vertex: &Vertex,
-    ) -> Result<(StepRecord, bool), BuildError> {
+    ) -> Result<(), BuildError> {
+        let board = growing.board();
         let step = &self.plan.stages[at.stage].steps[at.number];
         for stage in needs(&step.operation) {
             board.wait_for(stage)?;
         }
         let known = |stage| board.wait_for(stage).ok();
         let keyed = self
-            .key(step, vertex, &finished.key, &known, Reach::Layers)?
+            .key(step, vertex, &growing.key(), &known, Reach::Layers)?
             .ok_or(BuildError::Canceled)?;
         let place = self.place_of(at.stage, at.number);
-        let _lock = if self.may_use_cache(at.stage) {
+        let lock = if self.may_use_cache(at.stage) {
             if let Some(record) = self.store.cached_step(&keyed.key)? {
-                return Ok((record, false));
+                growing.push(self.served(at, record, vertex)?);
+                return Ok(());
             }
             let lock = self.lock(&keyed.key, vertex)?;
             // Another build may have made it meanwhile.
-            if let Some(record) = self.store.cached_step(&keyed.key)? {
-                return Ok((record, false));
-            }
-            if let Some(record) = self.travelling.take(self.store, &keyed.key, vertex) {
-                return Ok((record, false));
+            let record = match self.store.cached_step(&keyed.key)? {
+                Some(record) => Some(record),
+                None => self.travelling.take(self.store, &keyed.key, vertex),
+            };
+            if let Some(record) = record {
+                growing.push(self.served(at, record, vertex)?);
+                return Ok(());
             }
             if self.request.explain {
                 let before = self.store.last_like(&place);
@@ -261,32 +257,62 @@ impl Engine<'_> {
         }
         vertex.started();
         let began = Instant::now();
-        let layer = self.perform(&Work {
+        let upper = self.perform(&Work {
             at,
-            finished,
+            growing,
             driver,
             vertex,
             known: &known,
-            board,
         })?;
-        let record = StepRecord {
+        let ran = Ran {
+            at,
+            vertex: vertex.clone(),
             key: keyed.key,
-            kind: kind(&step.operation).to_owned(),
-            name: step.name.clone(),
-            layer,
-            parent: Some(finished.key),
+            parent: growing.key(),
             inputs: keyed.inputs,
             created: timestamp::now(),
-            duration_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-            log: self.build_id.map(|build| LogPlace {
-                build: build.to_owned(),
-                step: vertex.id().number(),
-            }),
+            began,
+            _lock: lock,
         };
-        self.store.remember_step(&record)?;
-        self.store.note_like(&place, &record.key)?;
-        vertex.completed();
-        Ok((record, true))
+        self.add_layer(ran, upper, driver, growing)
+    }
+
+    /// Makes the upper directory of a step the layer: at once, or beside the next step if it has much in it.
+    fn add_layer(
+        &self,
+        ran: Ran,
+        upper: Upper,
+        driver: Driver,
+        growing: &mut Growing<'_, '_>,
+    ) -> Result<(), BuildError> {
+        let (at, vertex) = (ran.at, ran.vertex.clone());
+        let failed = |e: LayerError| self.failed(at, &vertex, Box::new(e), Vec::new(), None);
+        let is_last = at.number + 1 == self.plan.stages[at.stage].steps.len();
+        // fuse-overlayfs has its own marks in the directory, and a process that knows nothing of locks.
+        let beside = driver == Driver::Overlay
+            && (growing.is_busy() || !is_last && !layer::is_small(&upper.path));
+        let settled = match beside {
+            true => self.store.settle_upper(&upper.path).map_err(failed)?,
+            false => None,
+        };
+        if let Some(settled) = settled {
+            growing.push_unnamed(ran, settled)?;
+        } else {
+            // Records are written in the order of the steps.
+            growing.settled()?;
+            let added = self
+                .store
+                .add_upper(&upper.path, KeepUpper::Move, &[])
+                .map_err(failed)?;
+            growing.push(FinishedStep {
+                key: ran.key,
+                layer: added.clone(),
+                created: ran.created.clone(),
+            });
+            self.record(ran, added)?;
+        }
+        growing.board().sweep(upper.directory);
+        Ok(())
     }
 
     /// Gives an error its place, if it has none.
@@ -506,7 +532,7 @@ pub(super) fn causes(error: &(impl std::error::Error + ?Sized)) -> String {
     text
 }
 
-fn kind(operation: &Operation) -> &'static str {
+pub(super) fn kind(operation: &Operation) -> &'static str {
     match operation {
         Operation::Run(_) => "run",
         Operation::Copy(_) => "copy",

@@ -172,7 +172,7 @@ impl Scene {
         let request = self.request.borrow().clone();
         let order = RunOrder {
             step,
-            lowers: vec![self.layer()],
+            lowers: &vec![self.layer()],
             driver: self.driver.get(),
             directory: self.store.temp_path("run").unwrap(),
             request: &request,

@@ -63,6 +63,8 @@ pub enum WithoutHelper {
 enum Report {
     /// The host's network is used; why.
     HostNetwork(String),
+    /// The program runs: its root file system is mounted.
+    Running,
     /// The program has ended, and all of its processes with it.
     Ended(Ended),
     /// It could not be started.
@@ -163,13 +165,14 @@ const PIECE: usize = 65536;
 
 impl Running {
     /// Hands on what the program writes, at once and unclipped, until all of its processes have ended. Once `cancel` is
-    /// readable, it is killed.
+    /// readable, it is killed. `mounted` is called when its root file system is: the paths of its layers aren't needed then.
     ///
     /// # Errors
     /// When it did not run to its end by itself.
     pub fn follow(
         mut self,
         output: &dyn Fn(Stream, &[u8]),
+        mounted: &dyn Fn(),
         cancel: BorrowedFd<'_>,
     ) -> Result<Ended, StepError> {
         let (mut report, mut host_network, mut canceled) = (None, None, false);
@@ -191,6 +194,7 @@ impl Running {
             if told {
                 match self.report()? {
                     Some(Report::HostNetwork(why)) => host_network = Some(why),
+                    Some(Report::Running) => mounted(),
                     Some(other) => report = Some(other),
                     None => control_open = false,
                 }

@@ -139,6 +139,7 @@ fn run(
     let program = program.map_err(|refused| match refused {
         Refused::Network(NoNetwork { failure, .. }) | Refused::Else(failure) => failure,
     })?;
+    control.tell(&Report::Running);
     Ok(program.wait(control))
 }
 

@@ -194,7 +194,9 @@ impl Store {
             memos: memos.to_vec(),
         };
         let mut layers: BTreeMap<Digest, LayerBlob> = BTreeMap::new();
-        for record in keys.iter().filter_map(|key| self.step_with_inputs(key)) {
+        for mut record in keys.iter().filter_map(|key| self.step_with_inputs(key)) {
+            // It is of this machine.
+            record.log = None;
             layers.insert(record.layer.digest, record.layer.clone());
             let inputs = record.inputs.clone();
             records.steps.push(PortableStep { record, inputs });

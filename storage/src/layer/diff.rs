@@ -1,7 +1,7 @@
 //! What an upper directory changes: as the tar of a layer, and as a list.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
@@ -72,7 +72,7 @@ pub(super) fn write_upper(
     }
     let mut walk = Walk::new(root)?;
     while let Some(found) = walk.next()? {
-        let named = found.name.to_bytes().starts_with(MARK);
+        let named = is_mark(found.name);
         if named {
             format = Format::Named;
         }
@@ -116,7 +116,12 @@ pub(super) fn is_placeholder(stat: &FileStat) -> bool {
     overlay::kind(stat) == SFlag::S_IFREG && stat.st_size == 0
 }
 
-fn cut_time(found: &Found<'_>, times: Times) -> Result<(), TreeError> {
+/// Whether a file of this name is a mark in a tar.
+pub(super) fn is_mark(name: &CStr) -> bool {
+    name.to_bytes().starts_with(MARK)
+}
+
+pub(super) fn cut_time(found: &Found<'_>, times: Times) -> Result<(), TreeError> {
     if times == Times::Keep || found.stat.st_mtime_nsec == 0 {
         return Ok(());
     }

@@ -31,6 +31,7 @@ pub mod mask;
 pub mod merged;
 pub mod mount_points;
 pub(crate) mod overlay;
+mod settled;
 mod stack;
 #[cfg(test)]
 mod tests;
@@ -38,7 +39,8 @@ mod unpack;
 pub(crate) mod unsynced;
 mod upper;
 
-pub use upper::KeepUpper;
+pub use settled::{PackedUpper, SettledUpper};
+pub use upper::{KeepUpper, is_small};
 
 pub(crate) use add::media_type_of;
 

@@ -77,7 +77,7 @@ impl Store {
             size,
         } = match is_small(upper) {
             true => pack_small(upper, &blob)?,
-            false => pack_large(upper, &blob)?,
+            false => pack_large(upper, &blob, Times::WholeSeconds)?,
         };
         let diff_id = DiffId(digest);
         self.pin(&[Pin::Layer(diff_id)])?;
@@ -139,18 +139,19 @@ fn remove_placeholder(upper: &Path, place: &str) -> Result<(), LayerError> {
 }
 
 /// A tar in a file.
-struct Packed {
-    format: Format,
-    digest: Digest,
-    size: u64,
+pub(super) struct Packed {
+    pub(super) format: Format,
+    pub(super) digest: Digest,
+    pub(super) size: u64,
 }
 
 /// Bytes and files up to which starting threads costs more than they save.
 const SMALL_BYTES: u64 = 256 << 10;
 const SMALL_FILES: usize = 64;
 
-/// Whether little is in the directory. Nothing else than that is asked of the answer: what can't be read is told later.
-fn is_small(upper: &Path) -> bool {
+/// Whether little is in the upper directory. Nothing else than that is asked of the answer: what can't be read is told later.
+#[must_use]
+pub fn is_small(upper: &Path) -> bool {
     let (mut files, mut bytes) = (0, 0);
     let mut waiting = vec![upper.to_owned()];
     while let Some(dir) = waiting.pop() {
@@ -194,13 +195,13 @@ fn pack_small(upper: &Path, blob: &Path) -> Result<Packed, LayerError> {
 }
 
 /// Packs, hashes and writes at once.
-fn pack_large(upper: &Path, blob: &Path) -> Result<Packed, LayerError> {
+pub(super) fn pack_large(upper: &Path, blob: &Path, times: Times) -> Result<Packed, LayerError> {
     let mut fan = Fan::default();
     let (tar, hashed) = (fan.reader(), fan.reader());
     let (packed, written, digest) = thread::scope(|scope| {
         let hash = spawn_hash(scope, hashed);
         let write = scope.spawn(|| write_blob(blob, tar));
-        let packed = pack(upper, fan, Times::WholeSeconds, &[]);
+        let packed = pack(upper, fan, times, &[]);
         (packed, join(write), join(hash))
     });
     let (format, size) = match (packed, written) {
@@ -234,7 +235,7 @@ fn is_hang_up(error: &LayerError) -> bool {
 }
 
 /// Makes the upper directory the staged layer. `false`: it is on another file system.
-fn take_place(upper: &Path, staging: &Staging) -> Result<bool, LayerError> {
+pub(super) fn take_place(upper: &Path, staging: &Staging) -> Result<bool, LayerError> {
     // An empty directory is there, which rename(2) replaces.
     match fs::rename(upper, staging.fs()) {
         Ok(()) => Ok(true),
