@@ -5,16 +5,21 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rctr_storage::digest::Digest;
+use rctr_storage::explain::Explain;
 use rctr_storage::manifest::{Descriptor, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST};
 use rctr_storage::reference::Reference;
-use rctr_storage::registry::{Access, Client, Repository, Settings};
+use rctr_storage::registry::{
+    Access, Client, Credential, CredentialError, Credentials, RegistryError, Repository, Secret,
+    Settings,
+};
 use rctr_storage::transfer::{BlobContent, Put, RawManifest, Source, Target};
 
 /// docker-registry on a free port of loopback, in a directory of its own.
@@ -27,11 +32,17 @@ struct Registry {
 impl Registry {
     /// `None`: it isn't installed, and `test` is skipped, which is said loudly.
     fn start(test: &str, extra: &str) -> Option<Self> {
+        Self::start_with(test, extra, |_| ())
+    }
+
+    /// DIR in `extra`, which is in the section `http`, is the directory; `prepare` puts files there.
+    fn start_with(test: &str, extra: &str, prepare: impl FnOnce(&Path)) -> Option<Self> {
         let dir = std::env::temp_dir().join(format!(
             "rctr-registry-{}",
             rctr_storage::random::hex::<6>()
         ));
         fs::create_dir(&dir).unwrap();
+        prepare(&dir);
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -189,4 +200,258 @@ fn what_is_pushed_is_pulled() {
     assert_eq!(again, Put::Present);
     assert_eq!(read(&pulling, &descriptor, 0), layer);
     assert_eq!(read(&pulling, &descriptor, 99_000), layer[99_000..]);
+}
+
+#[test]
+fn tags_are_listed_and_manifests_deleted() {
+    let Some(registry) = Registry::start("tags_are_listed_and_manifests_deleted", "") else {
+        return;
+    };
+    let client = client();
+    for tag in ["1", "2", "latest"] {
+        let name = registry.name(&format!("a/b:{tag}"));
+        let repository = client.repository(&name, Access::Push).unwrap();
+        push(&repository, tag.as_bytes());
+    }
+    let mut tags = client.tags(&registry.name("a/b")).unwrap();
+    tags.sort();
+    assert_eq!(tags, ["1", "2", "latest"]);
+    let hits = client.search(&registry.address, "b", 10).unwrap();
+    assert_eq!(hits[0].name, "a/b");
+    let repository = client
+        .repository(&registry.name("a/b:1"), Access::Delete)
+        .unwrap();
+    repository.delete_manifest().unwrap();
+    let name = registry.name("a/b:1");
+    let error = repository.manifest(None).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("manifest for {name} not found: manifest unknown")
+    );
+    let unknown = client.tags(&registry.name("none")).unwrap_err();
+    assert!(
+        matches!(unknown, RegistryError::NoRepository { .. }),
+        "{unknown}"
+    );
+}
+
+#[test]
+fn blobs_go_in_chunks_and_are_mounted() {
+    let Some(registry) = Registry::start("blobs_go_in_chunks_and_are_mounted", "") else {
+        return;
+    };
+    let client = Client::new(Settings {
+        chunk: 1 << 20,
+        ..Settings::default()
+    });
+    let first = registry.name("first:1");
+    let repository = client.repository(&first, Access::Push).unwrap();
+    let bytes = noise((5 << 20) + 17);
+    let (descriptor, what) = put(&repository, &bytes, &[]);
+    assert_eq!(what, Put::Sent);
+    assert_eq!(read(&repository, &descriptor, 0), bytes);
+    let second = registry.name("second:1");
+    let repository = client.repository(&second, Access::Push).unwrap();
+    let from = [registry.name("none"), first.clone()];
+    assert_eq!(put(&repository, &bytes, &from).1, Put::Mounted(first));
+    assert_eq!(read(&repository, &descriptor, 1 << 20), bytes[1 << 20..]);
+}
+
+struct Me(&'static str);
+
+impl Credentials for Me {
+    fn find(&self, _: &str, _: &str) -> Result<Option<Credential>, CredentialError> {
+        Ok(Some(me(self.0)))
+    }
+}
+
+fn me(password: &str) -> Credential {
+    Credential::Basic {
+        user: "me".to_owned(),
+        password: Secret::new(password),
+    }
+}
+
+#[test]
+fn passwords_are_checked() {
+    // bcrypt of "pass word".
+    let users = "me:$2b$04$7o8/JOqG841Nbk1Sqricruwz.4f9yt/AgWoXtjwKqkDVqUC2qDpN6\n";
+    let conf = "auth:\n  htpasswd: {realm: test, path: DIR/users}\n";
+    let started = Registry::start_with("passwords_are_checked", conf, |dir| {
+        fs::write(dir.join("users"), users).unwrap();
+    });
+    let Some(registry) = started else {
+        return;
+    };
+    let with = |password| {
+        Client::new(Settings {
+            credentials: Arc::new(Me(password)),
+            ..Settings::default()
+        })
+    };
+    let name = registry.name("private:1");
+    let good = with("pass word");
+    let pushed = push(
+        &good.repository(&name, Access::Push).unwrap(),
+        &noise(100_000),
+    );
+    let repository = good.repository(&name, Access::Pull).unwrap();
+    assert_eq!(repository.manifest(None).unwrap(), pushed);
+    for refused in [with("wrong"), client()] {
+        let repository = refused.repository(&name, Access::Pull).unwrap();
+        let error = repository.manifest(None).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("pull access denied for 127.0.0.1:"),
+            "{error}"
+        );
+    }
+    let client = client();
+    client
+        .ping(&registry.address, Some(&me("pass word")))
+        .unwrap();
+    let error = client
+        .ping(&registry.address, Some(&me("wrong")))
+        .unwrap_err();
+    assert!(
+        matches!(error, RegistryError::WrongPassword { .. }),
+        "{error}"
+    );
+    let error = client.ping(&registry.address, None).unwrap_err();
+    assert!(
+        matches!(error, RegistryError::LoginWanted { .. }),
+        "{error}"
+    );
+}
+
+/// An authority and what it has signed: the server's `NAME.pem`, `NAME.key`.
+struct Authority<'d>(&'d Path);
+
+impl<'d> Authority<'d> {
+    fn new(dir: &'d Path) -> Self {
+        openssl(
+            dir,
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=test-authority",
+        );
+        Self(dir)
+    }
+
+    fn sign(&self, name: &str, days: &str) {
+        openssl(
+            self.0,
+            &format!(
+                "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {name}.key -out {name}.csr -subj /CN={name} -addext subjectAltName=IP:127.0.0.1"
+            ),
+        );
+        openssl(
+            self.0,
+            &format!(
+                "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out {name}.pem -days {days} -copy_extensions copy"
+            ),
+        );
+    }
+}
+
+fn openssl(dir: &Path, arguments: &str) {
+    let output = Command::new("openssl")
+        .current_dir(dir)
+        .args(arguments.split(' '))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+fn with_certs(registry: &Registry, put: impl FnOnce(&Path)) -> Client {
+    let certs = registry.dir.join("certs.d");
+    let dir = certs.join(&registry.address);
+    fs::create_dir_all(&dir).unwrap();
+    put(&dir);
+    Client::new(Settings {
+        certs_dirs: vec![certs],
+        ..Settings::default()
+    })
+}
+
+fn ping(registry: &Registry, client: &Client) -> Result<(), (String, String)> {
+    let pinged = client.ping(&registry.address, None);
+    pinged.map_err(|error| (error.to_string(), error.hint().unwrap_or_default()))
+}
+
+#[test]
+fn private_authorities_are_trusted_for_their_registry() {
+    let test = "private_authorities_are_trusted_for_their_registry";
+    let conf = "  tls: {certificate: DIR/leaf.pem, key: DIR/leaf.key, clientcas: [DIR/ca.pem]}\n";
+    let started = Registry::start_with(test, conf, |dir| {
+        let authority = Authority::new(dir);
+        authority.sign("leaf", "2");
+        authority.sign("client", "2");
+    });
+    let Some(registry) = started else {
+        return;
+    };
+    let unknown = with_certs(&registry, |_| ());
+    let (message, hint) = ping(&registry, &unknown).unwrap_err();
+    assert!(
+        message.ends_with(": its certificate is signed by an authority that isn't known here"),
+        "{message}"
+    );
+    let place = format!("certs.d/{}/ca.crt", registry.address);
+    assert!(hint.ends_with(&place), "{hint}");
+    let file = |name: &str| registry.dir.join(name);
+    let nobody = with_certs(&registry, |dir| {
+        fs::copy(file("ca.pem"), dir.join("ca.crt")).unwrap();
+    });
+    let (message, hint) = ping(&registry, &nobody).unwrap_err();
+    assert!(
+        message.ends_with(": it wants a client certificate"),
+        "{message}"
+    );
+    assert!(hint.contains("client.cert"), "{hint}");
+    let client = with_certs(&registry, |dir| {
+        fs::copy(file("client.pem"), dir.join("client.cert")).unwrap();
+        fs::copy(file("client.key"), dir.join("client.key")).unwrap();
+    });
+    ping(&registry, &client).unwrap();
+    let name = registry.name("a:1");
+    let repository = client.repository(&name, Access::Push).unwrap();
+    let pushed = push(&repository, &noise(3 << 20));
+    assert_eq!(repository.manifest(None).unwrap(), pushed);
+    with_certs(&registry, |dir| {
+        fs::write(dir.join("ca.crt"), "rubbish").unwrap();
+    });
+    let broken = Client::new(Settings {
+        certs_dirs: vec![registry.dir.join("certs.d")],
+        ..Settings::default()
+    });
+    let (message, _) = ping(&registry, &broken).unwrap_err();
+    assert!(
+        message.starts_with("cannot use the certificates for 127.0.0.1:"),
+        "{message}"
+    );
+}
+
+#[test]
+fn expired_certificates_are_said() {
+    let conf = "  tls: {certificate: DIR/leaf.pem, key: DIR/leaf.key}\n";
+    let started = Registry::start_with("expired_certificates_are_said", conf, |dir| {
+        Authority::new(dir).sign("leaf", "-1");
+    });
+    let Some(registry) = started else {
+        return;
+    };
+    let client = with_certs(&registry, |dir| {
+        fs::copy(registry.dir.join("ca.pem"), dir.join("ca.crt")).unwrap();
+    });
+    let (message, hint) = ping(&registry, &client).unwrap_err();
+    assert!(
+        message.ends_with(": its certificate has expired"),
+        "{message}"
+    );
+    assert!(hint.contains("renew"), "{hint}");
+    let insecure = Client::new(Settings {
+        tls_verify: Some(false),
+        ..Settings::default()
+    });
+    ping(&registry, &insecure).unwrap();
 }

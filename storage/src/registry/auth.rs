@@ -131,6 +131,11 @@ impl Auth {
         credentials.get(repository).is_some_and(Option::is_some)
     }
 
+    /// Whether the server has asked for user and password with each request.
+    pub(super) fn is_basic(&self) -> bool {
+        matches!(*lock(&self.asked), Some(Challenge::Basic))
+    }
+
     fn credential(&self, repository: &str) -> Result<Option<Credential>, RegistryError> {
         let mut known = lock(&self.credentials);
         if let Some(credential) = known.get(repository) {

@@ -180,6 +180,12 @@ impl Host {
         self.auth.is_logged_in(repository)
     }
 
+    /// Whether it was shown user and password, and doesn't know them.
+    pub(super) fn is_wrong_password(&self, repository: &str, status: StatusCode) -> bool {
+        let unknown = status == StatusCode::UNAUTHORIZED;
+        unknown && self.auth.is_basic() && self.is_logged_in(repository)
+    }
+
     /// How long to wait after the attempt `number` has failed; `None`: it isn't tried again.
     pub(super) fn retry_wait(&self, number: u32, asked: Option<Duration>) -> Option<Duration> {
         self.retries.wait(number, asked)
@@ -193,21 +199,42 @@ impl Host {
         if let Some(scheme) = self.scheme.get() {
             return Ok(scheme);
         }
-        let url = Url::parse(&format!("https://{}/v2/", self.address))?;
+        let mut attempt = 1;
+        loop {
+            let failure = match self.probe() {
+                Ok(scheme) => return Ok(self.scheme.get_or_init(|| scheme)),
+                Err(error) => error,
+            };
+            let wait = self.retries.wait(attempt, None);
+            let wait = wait.filter(|_| failure.is_transient());
+            match wait {
+                Some(wait) => thread::sleep(wait),
+                None => return Err(failure),
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Which of the two it speaks, when it answers at all.
+    fn probe(&self) -> Result<&'static str, RegistryError> {
         let web = (self.web_of)(&self.address, self.security)?;
-        let tried = web.send(Method::GET, &url, &[], Payload::None);
-        let scheme = match tried {
-            Err(
-                WebError::Tls {
-                    fault: TlsFault::NotTls,
-                    ..
-                }
-                | WebError::Unreachable { .. },
-            ) => "http",
-            Err(error) => return Err(self.failed(error)),
-            Ok(_) => "https",
+        let ask = |scheme| {
+            let url = Url::parse(&format!("{scheme}://{}/v2/", self.address))?;
+            web.send(Method::GET, &url, &[], Payload::None)
         };
-        Ok(self.scheme.get_or_init(|| scheme))
+        match ask("https") {
+            Ok(_) => Ok("https"),
+            Err(WebError::Tls {
+                fault: TlsFault::NotTls,
+                ..
+            }) => Ok("http"),
+            Err(error) if error.is_transient() => match ask("http")?.status() {
+                // So do servers of https answer to http: something else was wrong with https.
+                StatusCode::BAD_REQUEST => Err(error.into()),
+                _ => Ok("http"),
+            },
+            Err(error) => Err(self.failed(error)),
+        }
     }
 
     /// Sends a request, shows who we are when that is wanted, follows redirects, and tries again what may work then.

@@ -176,7 +176,11 @@ impl Place {
         descriptor: &Descriptor,
         offset: u64,
     ) -> Result<BlobStream, RegistryError> {
-        let ask = from_offset(self.get(&format!("blobs/{}", descriptor.digest))?, offset);
+        let whole = self
+            .get(&format!("blobs/{}", descriptor.digest))?
+            // What a proxy packs on the way would have other bytes.
+            .header(header::ACCEPT_ENCODING, "identity");
+        let ask = from_offset(whole.clone(), offset);
         let mut answer = self.host.send(&ask)?;
         if answer.status() == StatusCode::RANGE_NOT_SATISFIABLE {
             // What we have is longer than what is there, or the server doesn't know better: from the beginning.
@@ -251,6 +255,11 @@ impl Place {
         let status = answer.status();
         let is_ours = answer.url.same_server(&ask.url);
         match status {
+            _ if is_ours && self.host.is_wrong_password(&self.path, status) => {
+                RegistryError::WrongPassword {
+                    registry: self.host.name.clone(),
+                }
+            }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if is_ours => {
                 let logged_in = self.host.is_logged_in(&self.path);
                 let said = self.host.refusal(answer).said;

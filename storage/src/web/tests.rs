@@ -105,3 +105,62 @@ fn plain_http_asks_the_proxy_in_absolute_form() {
         assert!(proxy::absolute(bad, &url("http://host/")).is_err(), "{bad}");
     }
 }
+
+/// A proxy that answers three requests on one connection; what it got.
+fn proxied(send: impl FnOnce(&Web)) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let settings = Settings {
+        http_proxy: Some(listener.local_addr().unwrap().to_string()),
+        ..Settings::default()
+    };
+    let proxy = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut got = Vec::new();
+        for _ in 0..3 {
+            let mut buffer = [0; 4096];
+            // A head and a body may come apart.
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            let count = stream.read(&mut buffer).unwrap();
+            got.extend_from_slice(&buffer[..count]);
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+            std::io::Write::write_all(&mut stream, answer).unwrap();
+        }
+        String::from_utf8(got).unwrap()
+    });
+    send(&Web::new(settings));
+    proxy.join().unwrap()
+}
+
+#[test]
+fn only_the_first_line_of_a_request_is_made_absolute() {
+    const BODY: &[u8] = b"GET /http://body HTTP/1.1\r\n";
+    let got = proxied(|web| {
+        for payload in [Payload::None, Payload::Bytes(BODY), Payload::None] {
+            let method = match payload {
+                Payload::None => Method::GET,
+                _ => Method::POST,
+            };
+            let headers = [(header::AUTHORIZATION, "Bearer x")];
+            let url = url("http://host.test:81/a?b=/http://c");
+            let answer = web.send(method, &url, &headers, payload).unwrap();
+            assert_eq!(answer.into_body().read_to_string().unwrap(), "ok");
+        }
+    });
+    let lines: Vec<_> = got
+        .lines()
+        .filter(|line| line.ends_with("HTTP/1.1"))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "GET http://host.test:81/a?b=/http://c HTTP/1.1",
+            "POST http://host.test:81/a?b=/http://c HTTP/1.1",
+            "GET /http://body HTTP/1.1",
+            "GET http://host.test:81/a?b=/http://c HTTP/1.1",
+        ]
+    );
+    let got = got.to_lowercase();
+    for header in ["\nhost: host.test:81\r", "\nauthorization: bearer x\r"] {
+        assert_eq!(got.matches(header).count(), 3, "{got}");
+    }
+}

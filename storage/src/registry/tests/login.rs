@@ -155,6 +155,25 @@ fn passwords_go_with_each_request() {
 }
 
 #[test]
+fn a_wrong_password_is_said() {
+    let server = with_basic();
+    let (settings, _) = logged_in(Some(user("me", "wrong")));
+    let error = repository(settings, &server, Access::Pull)
+        .manifest(None)
+        .unwrap_err();
+    let (message, hint) = said(&*error);
+    assert_eq!(
+        message,
+        format!(
+            "{} doesn't accept the user name or the password",
+            server.address
+        )
+    );
+    assert_eq!(hint, format!("run `rctr login {}`", server.address));
+    assert_eq!(server.lines().len(), 2);
+}
+
+#[test]
 fn logins_are_tried() {
     for server in [
         with_basic(),

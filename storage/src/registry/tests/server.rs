@@ -93,6 +93,25 @@ impl Server {
     pub(super) fn knowing<H: Fn(&Request) -> Reply + Send + Sync + 'static>(
         make: impl FnOnce(&str) -> H,
     ) -> Self {
+        Self::start_with(make, |stream, serve| serve(Box::new(stream)))
+    }
+
+    /// With https; [`trusting`] clients trust it.
+    pub(super) fn start_tls(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        let config = tls_config();
+        Self::start_with(
+            |_| handler,
+            move |stream, serve| {
+                let session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+                serve(Box::new(rustls::StreamOwned::new(session, stream)));
+            },
+        )
+    }
+
+    fn start_with<H: Fn(&Request) -> Reply + Send + Sync + 'static>(
+        make: impl FnOnce(&str) -> H,
+        wrap: impl Fn(TcpStream, &mut dyn FnMut(Box<dyn Stream>)) + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let server = Self {
@@ -101,12 +120,18 @@ impl Server {
             address: address.clone(),
         };
         let handler: Arc<Handler> = Arc::new(make(&address));
+        let wrap = Arc::new(wrap);
         let (asked, sent) = (Arc::clone(&server.asked), Arc::clone(&server.sent));
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let (handler, asked, sent) =
                     (Arc::clone(&handler), Arc::clone(&asked), Arc::clone(&sent));
-                thread::spawn(move || serve(stream.unwrap(), &*handler, &asked, &sent));
+                let wrap = Arc::clone(&wrap);
+                thread::spawn(move || {
+                    wrap(stream.unwrap(), &mut |stream| {
+                        serve(stream, &*handler, &asked, &sent);
+                    });
+                });
             }
         });
         server
@@ -133,20 +158,65 @@ impl Server {
     }
 }
 
-fn serve(stream: TcpStream, handler: &Handler, asked: &Mutex<Vec<Request>>, sent: &Mutex<u64>) {
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let mut stream = stream;
+pub(super) trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
+
+fn serve(
+    stream: Box<dyn Stream>,
+    handler: &Handler,
+    asked: &Mutex<Vec<Request>>,
+    sent: &Mutex<u64>,
+) {
+    let mut reader = BufReader::new(stream);
     while let Some(request) = receive(&mut reader) {
         asked.lock().unwrap().push(request.clone());
-        if !answer(&mut stream, &request, handler(&request), sent) {
+        if !answer(reader.get_mut(), &request, handler(&request), sent) {
             break;
         }
     }
-    let _ = stream.shutdown(Shutdown::Both);
+}
+
+fn tls_config() -> Arc<rustls::ServerConfig> {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let certificate = CertificateDer::from_pem_slice(include_bytes!("testdata/leaf.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("testdata/leaf.key")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    Arc::new(config)
+}
+
+/// Trusts the authority of [`Server::start_tls`].
+pub(super) fn trusting(mut settings: super::Settings) -> super::Settings {
+    let ca = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/src/registry/tests/testdata/ca.pem"
+    );
+    settings.web.ca_file = Some(ca.into());
+    settings
+}
+
+/// Passes on what comes from either side, until both have ended.
+pub(super) fn relay(from: TcpStream, to: &str) {
+    let to = TcpStream::connect(to).unwrap();
+    for (mut reader, mut writer) in [
+        (from.try_clone().unwrap(), to.try_clone().unwrap()),
+        (to, from),
+    ] {
+        thread::spawn(move || {
+            let _ = std::io::copy(&mut reader, &mut writer);
+            let _ = writer.shutdown(Shutdown::Write);
+        });
+    }
 }
 
 /// What isn't HTTP, a TLS greeting for example, is told so.
-fn receive(reader: &mut BufReader<TcpStream>) -> Option<Request> {
+fn receive(reader: &mut BufReader<Box<dyn Stream>>) -> Option<Request> {
     let first = *reader.fill_buf().ok()?.first()?;
     if !first.is_ascii_uppercase() {
         let _ = reader
@@ -183,7 +253,7 @@ fn receive(reader: &mut BufReader<TcpStream>) -> Option<Request> {
 }
 
 /// Whether the connection is kept.
-fn answer(stream: &mut TcpStream, request: &Request, reply: Reply, sent: &Mutex<u64>) -> bool {
+fn answer(stream: &mut dyn Stream, request: &Request, reply: Reply, sent: &Mutex<u64>) -> bool {
     let (reply, cut) = match reply {
         Reply::Cut(reply, after) => (*reply, Some(after)),
         reply => (reply, None),

@@ -123,7 +123,7 @@ fn nobody_there() {
     for (name, want) in [
         (
             format!("{address}/a:1"),
-            format!("cannot reach http://{address}/v2/a/manifests/1"),
+            format!("cannot reach http://{address}/v2/"),
         ),
         // Names of .invalid lead nowhere (RFC 6761).
         (
@@ -178,4 +178,55 @@ fn plain_http_is_for_those_where_it_is_allowed() {
     ] {
         assert_eq!(is_loopback(name), want, "{name}");
     }
+}
+
+/// Which a local registry speaks isn't decided by a connection that broke.
+#[test]
+fn a_broken_connection_is_not_taken_for_plain_http() {
+    let next = AtomicUsize::new(0);
+    let tls = Server::start_tls(|_| manifest());
+    let to = tls.address.clone();
+    let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = proxy.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in proxy.incoming() {
+            let stream = stream.unwrap();
+            if next.fetch_add(1, Ordering::Relaxed) < 3 {
+                continue;
+            }
+            server::relay(stream, &to);
+        }
+    });
+    let name = Reference::parse(&format!("{address}/a:1")).unwrap();
+    let client = Client::new(server::trusting(settings()));
+    let repository = client.repository(&name, Access::Pull).unwrap();
+    repository.manifest(None).unwrap();
+}
+
+#[test]
+fn nothing_goes_from_https_to_http() {
+    let plain = Server::start(|_| reply(200, r#"{"token":"good"}"#));
+    let to = plain.address.clone();
+    let realm = format!("Bearer realm=\"http://{to}/token\"");
+    let tls = Server::start_tls(move |request| match request.path.as_str() {
+        "/v2/a/manifests/1" => reply(307, "").with("Location", format!("http://{to}/x?secret")),
+        _ => refusal(401, "X").with("WWW-Authenticate", realm.clone()),
+    });
+    let (settings, _) = logged_in(Some(user("me", "pw")));
+    let repository = repository(server::trusting(settings), &tls, Access::Push);
+    let error = repository.manifest(None).unwrap_err();
+    let address = &plain.address;
+    assert!(
+        error.to_string().ends_with(&format!(
+            "is redirected to http://{address}/x, which isn't encrypted"
+        )),
+        "{error}"
+    );
+    let error = repository.has_blob(&Digest::of(b"x")).unwrap_err();
+    let want = format!(
+        "{} wants its password sent to http://{address}/token, which isn't encrypted",
+        tls.address
+    );
+    assert_eq!(error.to_string(), want);
+    assert!(plain.lines().is_empty());
 }
