@@ -26,6 +26,7 @@ mod lifecycle;
 mod logs;
 mod many;
 mod network;
+mod platform;
 mod run;
 mod security;
 mod show;

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rctr_runtime::caps::{self, Privilege};
+use rctr_runtime::emulation;
 use rctr_runtime::monitor::MonitorOrder;
 use rctr_runtime::net::NetworkPlan;
 use rctr_runtime::plan::Driver;
@@ -68,6 +69,7 @@ pub(crate) fn order(
         capabilities: capabilities(host)?,
         joined,
         files: files(container)?,
+        emulation: emulation::find(&record.platform, &context.path),
     };
     let config = &record.config;
     Ok(MonitorOrder {

@@ -128,7 +128,11 @@ fn await_exec(
                 }
                 return Err(failure.into());
             }
-            FromInit::Pid(_) | FromInit::Ready | FromInit::Made(_) | FromInit::Fuse => {}
+            FromInit::Pid(_)
+            | FromInit::Ready
+            | FromInit::Made(_)
+            | FromInit::Fuse
+            | FromInit::Emulation => {}
         }
     }
     let (pid, pidfd) = child.ok_or(LaunchError::Died)?;
@@ -137,6 +141,7 @@ fn await_exec(
         pidfd,
         console,
         helpers: Vec::new(),
+        emulation: None,
         made: Vec::new(),
     })
 }

@@ -12,6 +12,7 @@ use nix::sys::socket::{
 use serde::{Deserialize, Serialize};
 
 use crate::sys;
+use crate::unrunnable::Shape;
 
 /// Longest message, bytes.
 const LONGEST: usize = 8192;
@@ -25,6 +26,8 @@ pub(crate) enum FromInit {
     Console,
     /// The FUSE device of the root file system comes with this message: it wants to be served.
     Fuse,
+    /// What keeps the handler for programs of other processors comes with this message.
+    Emulation,
     /// A mount point that wasn't there and was made, inside; for plans that want to know ([`LaunchPlan::tells_made`]).
     ///
     /// [`LaunchPlan::tells_made`]: crate::plan::LaunchPlan::tells_made
@@ -57,6 +60,9 @@ pub(crate) struct Failure {
     pub(crate) detail: String,
     /// What kind of failure.
     pub(crate) kind: FailureKind,
+    /// What the file is that can't be run.
+    #[serde(default)]
+    pub(crate) shape: Option<Box<Shape>>,
 }
 
 /// What kind of failure: it decides the exit code.

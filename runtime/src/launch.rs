@@ -22,6 +22,7 @@ use serde::Serialize;
 use crate::handshake::{Channel, Failure, FailureKind, FromInit, FromParent};
 use crate::plan::{Driver, LaunchPlan, Namespace};
 use crate::sys::{self, Cloned};
+use crate::unrunnable::Shape;
 use crate::{fuse, sealed};
 
 /// Descriptor of the conversation with the parent in the new process image.
@@ -78,18 +79,22 @@ pub enum LaunchError {
         source: io::Error,
     },
     /// The program isn't there.
-    #[error("exec: {program:?}: {}", not_found(program))]
+    #[error("exec: {program:?}: {}", not_found(program, lacks))]
     NotFound {
         /// As given.
         program: String,
+        /// It is there, but its interpreter or dynamic linker isn't; else empty.
+        lacks: String,
     },
     /// The program can't be run.
-    #[error("exec: {program:?}: {}", reason(*errno))]
+    #[error("exec: {program:?}: {}{}", reason(*errno), told(shape.as_deref()))]
     NotExecutable {
         /// As given.
         program: String,
         /// Of execve(2); the message says it in words.
         errno: i32,
+        /// What the kernel doesn't know how to run.
+        shape: Option<Box<Shape>>,
     },
     /// Init died without a word.
     #[error("the container's init process died while it was set up")]
@@ -104,11 +109,18 @@ fn object_text(object: &str) -> String {
     }
 }
 
-fn not_found(program: &str) -> &'static str {
-    if program.contains('/') {
-        "no such file or directory"
+/// What was found out about the file.
+fn told(shape: Option<&Shape>) -> String {
+    shape.map_or_else(String::new, |shape| format!(": it is {shape}"))
+}
+
+fn not_found(program: &str, lacks: &str) -> String {
+    if !lacks.is_empty() {
+        format!("it needs {lacks}: no such file or directory")
+    } else if program.contains('/') {
+        "no such file or directory".to_owned()
     } else {
-        "executable file not found in $PATH"
+        "executable file not found in $PATH".to_owned()
     }
 }
 
@@ -138,10 +150,15 @@ impl Explain for LaunchError {
         match self {
             Self::NotExecutable {
                 errno: libc::ENOEXEC,
-                ..
-            } => Some(
-                "the program is for another architecture, or a script without a #! line".to_owned(),
-            ),
+                shape,
+                program,
+            } => match shape {
+                Some(shape) => shape.hint(program),
+                None => Some(
+                    "the program is for another architecture, or a script without a #! line"
+                        .to_owned(),
+                ),
+            },
             Self::NotExecutable {
                 errno: libc::EISDIR,
                 ..
@@ -155,6 +172,9 @@ impl Explain for LaunchError {
             Self::NotExecutable { .. } => {
                 Some("chmod +x it in the image, or name its interpreter".to_owned())
             }
+            Self::NotFound { lacks, .. } if !lacks.is_empty() => {
+                Some(format!("install what brings {lacks} into the image"))
+            }
             Self::NotFound { .. } => Some(
                 "is the program in the image? A script also needs the interpreter of its #! line"
                     .to_owned(),
@@ -163,6 +183,15 @@ impl Explain for LaunchError {
                 "name a user of the image's /etc/passwd, or give numbers, as in -u 1000:1000"
                     .to_owned(),
             ),
+            Self::SetUp { step, source, .. }
+                if step == crate::init::EMULATE && source.raw_os_error().is_some() =>
+            {
+                Some(
+                    "without root that needs Linux 6.7; or as root, for the whole host: \
+                     apt-get install qemu-user-static binfmt-support"
+                        .to_owned(),
+                )
+            }
             Self::SetUp { source, .. } | Self::Spawn { source, .. } => {
                 match source.raw_os_error() {
                     Some(libc::ENOSPC) => {
@@ -182,7 +211,7 @@ impl Explain for LaunchError {
 impl From<Failure> for LaunchError {
     fn from(failure: Failure) -> Self {
         let source = match failure.errno {
-            0 => io::Error::other(failure.detail),
+            0 => io::Error::other(failure.detail.clone()),
             errno => io::Error::from_raw_os_error(errno),
         };
         match failure.kind {
@@ -200,10 +229,12 @@ impl From<Failure> for LaunchError {
             },
             FailureKind::NotFound => Self::NotFound {
                 program: failure.object,
+                lacks: failure.detail,
             },
             FailureKind::NotExecutable => Self::NotExecutable {
                 program: failure.object,
                 errno: failure.errno,
+                shape: failure.shape,
             },
         }
     }
@@ -233,6 +264,8 @@ pub struct Launched {
     pub console: Option<OwnedFd>,
     /// Children of the caller that serve this process (fuse-overlayfs): to be killed and reaped when it has ended.
     pub helpers: Vec<Pid>,
+    /// What keeps the handler for programs of other processors: to be held as long as any of the container's processes lives.
+    pub emulation: Option<OwnedFd>,
     /// Mount points that weren't there, in the order in which they were made: absolute, inside. Empty unless the plan
     /// wants to know.
     pub made: Vec<PathBuf>,
@@ -295,6 +328,7 @@ pub(crate) fn tell_failure(channel: &Channel, step: &str, error: &io::Error) {
         errno,
         detail,
         kind: FailureKind::SetUp,
+        shape: None,
     };
     // Without a listener there is nobody to tell.
     let _ = channel.send(&FromInit::Failed(failure), None);
@@ -381,7 +415,7 @@ impl Launching {
     /// # Errors
     /// What init could not do; then it is gone and reaped.
     pub fn release(mut self) -> Result<Launched, LaunchError> {
-        let (mut console, mut made) = (None, Vec::new());
+        let (mut console, mut emulation, mut made) = (None, None, Vec::new());
         loop {
             let failed = |source| LaunchError::Spawn {
                 operation: "cannot talk to init",
@@ -399,6 +433,7 @@ impl Launching {
                     self.released = true;
                 }
                 Some((FromInit::Console, fd)) => console = fd,
+                Some((FromInit::Emulation, fd)) => emulation = fd,
                 Some((FromInit::Made(path), _)) => made.push(path),
                 Some((FromInit::Failed(failure), _)) => return Err(failure.into()),
                 Some((FromInit::Pid(_) | FromInit::Fuse, _)) => {}
@@ -418,6 +453,7 @@ impl Launching {
             pidfd,
             console,
             helpers: std::mem::take(&mut self.helpers),
+            emulation,
             made,
         };
         // Not dropped: its drop kills.
@@ -434,7 +470,7 @@ impl Launching {
             match word {
                 FromInit::Made(path) => made.push(path),
                 FromInit::Ready | FromInit::Failed(_) => break,
-                FromInit::Console | FromInit::Pid(_) | FromInit::Fuse => {}
+                FromInit::Console | FromInit::Emulation | FromInit::Pid(_) | FromInit::Fuse => {}
             }
         }
         made

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::emulation::Emulation;
+
 /// A container's first process and the world that it sees.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LaunchPlan {
@@ -40,6 +42,9 @@ pub struct LaunchPlan {
     pub domainname: String,
     /// What runs.
     pub process: ProcessPlan,
+    /// Of programs that this processor doesn't run.
+    #[serde(default)]
+    pub emulation: Option<Emulation>,
     /// Run our own reaper as PID 1, the program as its child (`--init`).
     pub init: bool,
     /// Tell which mount points had to be made ([`crate::launch::Launched::made`]).

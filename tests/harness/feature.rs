@@ -24,6 +24,8 @@ pub(crate) enum Feature {
     Tool(&'static str),
     /// A Debian root file system (`debian.tar`).
     Debian,
+    /// Programs for arm64: an image, and a static qemu-user or the processor itself.
+    Arm64,
     /// The package mirror named in that Debian's apt sources answers.
     Mirror,
     /// The tests may mount file systems: they are root, or sudo asks for no password.
@@ -52,6 +54,7 @@ impl Feature {
                 .map(drop)
                 .ok_or_else(|| format!("{name} is not installed")),
             Self::Debian => images::debian().map(drop),
+            Self::Arm64 => arm64(),
             Self::Mirror => mirror(),
             Self::Mounts => mounts(),
         }
@@ -106,6 +109,13 @@ fn fuse() -> Result<(), String> {
     device
         .map(drop)
         .map_err(|error| format!("cannot open /dev/fuse: {error}"))
+}
+
+fn arm64() -> Result<(), String> {
+    if std::env::consts::ARCH != "aarch64" {
+        Feature::Tool("qemu-aarch64-static").check()?;
+    }
+    images::busybox_arm64().map(drop)
 }
 
 fn mirror() -> Result<(), String> {

@@ -25,6 +25,14 @@ pub(crate) fn debian() -> Result<&'static Path, String> {
         .map_err(Clone::clone)
 }
 
+/// Busybox for arm64, or why there is none.
+pub(crate) fn busybox_arm64() -> Result<&'static Path, String> {
+    static TAR: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    TAR.get_or_init(|| provide("busybox-arm64"))
+        .as_deref()
+        .map_err(Clone::clone)
+}
+
 fn provide(name: &str) -> Result<PathBuf, String> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -34,6 +42,9 @@ fn provide(name: &str) -> Result<PathBuf, String> {
     let tar = dir.join(format!("{name}.tar"));
     if !tar.exists() && name == "debian" && env::var_os("RCTR_TEST_NO_DEBIAN").is_some() {
         return Err("no package mirror can be reached to make a Debian image".to_owned());
+    }
+    if !tar.exists() && name == "busybox-arm64" && env::var_os("RCTR_TEST_NO_ARM64").is_some() {
+        return Err("no package mirror can be reached to make an arm64 image".to_owned());
     }
     if !tar.exists() {
         let made = Command::new(source.join("scripts/mkimage"))

@@ -28,11 +28,13 @@ mod travel;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use rctr_runtime::emulation::Emulation;
 use rctr_runtime::plan::Driver;
 use rctr_storage::Store;
 use rctr_storage::digest::Digest;
 use rctr_storage::image::{Image, NewImage};
 use rctr_storage::layer::LayerBlob;
+use rctr_storage::manifest::Platform;
 
 use crate::context::Context;
 use crate::plan::{Base, Operation, Plan, PlannedStage};
@@ -52,6 +54,9 @@ pub trait Host: Sync {
     /// # Errors
     /// When this host gives no identity.
     fn enter(&self) -> Result<Driver, Cause>;
+
+    /// What programs of this platform (`linux/arm64`) need to run here.
+    fn emulation(&self, platform: &Platform) -> Option<Emulation>;
 }
 
 /// All that a build works with.

@@ -110,6 +110,9 @@ impl Engine<'_> {
                 work.vertex.log(stream, bytes);
             },
             cancel: self.cancel,
+            emulation: self
+                .host
+                .emulation(&self.plan.stages[work.at.stage].platform),
         };
         match run::run(self.store, &order) {
             Ok(done) => {

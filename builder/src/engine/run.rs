@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::MutexGuard;
 
 use rctr_runtime::caps::{self, Privilege};
+use rctr_runtime::emulation::Emulation;
 use rctr_runtime::net::{Mode, NetworkPlan};
 use rctr_runtime::plan::{
     Driver, LaunchPlan, Namespace, Namespaces, ProcessPlan, RootfsPlan, Seccomp,
@@ -83,6 +84,8 @@ pub struct RunOrder<'a> {
     pub output: &'a dyn Fn(Stream, &[u8]),
     /// Ends the step at once.
     pub cancel: &'a Cancel,
+    /// For programs of other processors.
+    pub emulation: Option<Emulation>,
 }
 
 /// What a step leaves that ended well.
@@ -269,6 +272,7 @@ fn plan(
         hostname: HOST_NAME.to_owned(),
         domainname: String::new(),
         process: process(order, insecure, more_env),
+        emulation: order.emulation.clone(),
         init: false,
         tells_made: true,
     }

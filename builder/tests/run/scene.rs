@@ -179,6 +179,7 @@ impl Scene {
             mounts,
             output,
             cancel,
+            emulation: None,
         };
         run(&self.store, &order)
     }

@@ -13,10 +13,12 @@ use rctr_builder::context::{ContextSource, DockerfileSource};
 use rctr_builder::engine::run::Cancel;
 use rctr_builder::engine::{BuildError, Cause, Host, Kept};
 use rctr_builder::{fetch, git};
+use rctr_runtime::emulation::{self, Emulation};
 use rctr_runtime::identity::{self, Mounts};
 use rctr_runtime::plan::Driver;
 use rctr_storage::Store;
 use rctr_storage::explain::Explain;
+use rctr_storage::manifest::Platform;
 
 use super::create::io_failure;
 use super::{build_report as report, words};
@@ -69,6 +71,10 @@ impl Host for Here<'_> {
         end_by_signal(self.cancel, self.signal);
         self.display.entered();
         Ok(*self.entered.get_or_init(|| driver))
+    }
+
+    fn emulation(&self, platform: &Platform) -> Option<Emulation> {
+        emulation::find(&platform.to_string(), &self.context.path)
     }
 }
 

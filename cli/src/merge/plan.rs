@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use rctr_runtime::emulation::Emulation;
 use rctr_runtime::plan::{
     DeviceBind, Driver, LaunchPlan, MountOp, Namespace, Namespaces, ProcessPlan, RootfsPlan,
     Seccomp,
@@ -28,6 +29,8 @@ pub(crate) struct Found<'a> {
     pub(crate) joined: BTreeMap<String, i32>,
     /// Files that are bound over the container's: (name in the directory that follows, its path inside).
     pub(crate) files: Vec<(PathBuf, &'static str)>,
+    /// For programs of other processors.
+    pub(crate) emulation: Option<Emulation>,
 }
 
 /// What runtime is told.
@@ -64,6 +67,7 @@ pub(crate) fn launch(record: &ContainerRecord, found: &Found<'_>) -> LaunchPlan 
         hostname: record.config.hostname.clone(),
         domainname: record.config.domainname.clone(),
         process: process(record, found, security.seccomp, security.no_new_privileges),
+        emulation: found.emulation.clone(),
         init: host.init,
         tells_made: false,
     }
@@ -298,6 +302,7 @@ mod tests {
             capabilities: Vec::new(),
             joined: [("x".to_owned(), 7)].into(),
             files: vec![(PathBuf::from("/c/hosts"), "/etc/hosts")],
+            emulation: None,
         };
         launch(record, &found)
     }

@@ -16,11 +16,12 @@ mod target;
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
 
+use crate::emulation::{self, Emulation};
 use crate::handshake::{Channel, Failure, FailureKind, FromInit, FromParent};
 use crate::launch::{CHANNEL_FD, ORDER_FD};
 use crate::plan::{LaunchPlan, Namespace};
@@ -51,6 +52,7 @@ impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
                     String::new()
                 },
                 kind: FailureKind::SetUp,
+                shape: None,
             }
         })
     }
@@ -95,6 +97,9 @@ fn set_up(plan: &LaunchPlan, channel: &Channel) -> Step<Option<console::Console>
     )
     .at("detach from the host's mounts", "/")?;
     let root = rootfs::mount_root(&plan.rootfs, channel)?;
+    if let Some(emulation) = &plan.emulation {
+        emulate(emulation, channel)?;
+    }
     // Volumes are filled from the image, so before anything covers it.
     mounts::fill_volumes(&root, &plan.mounts)?;
     mounts::give_to_user(&root, plan)?;
@@ -120,6 +125,22 @@ fn set_up(plan: &LaunchPlan, channel: &Channel) -> Step<Option<console::Console>
     rootfs::pivot(&root, &plan.rootfs)?;
     process::working_directory(&plan.process)?;
     Ok(console)
+}
+
+/// The step of [`emulate`], whose failure has a hint of its own.
+pub(crate) const EMULATE: &str = "let the kernel run programs of another processor";
+
+/// Registers the handler; the parent keeps it. While the host's files are there.
+fn emulate(emulation: &Emulation, channel: &Channel) -> Step {
+    let object = format!(
+        "{}, by {}",
+        emulation.architecture,
+        emulation.interpreter.display()
+    );
+    let kept = emulation::register(emulation).at(EMULATE, object)?;
+    channel
+        .send(&FromInit::Emulation, Some(kept.as_fd()))
+        .at("tell the monitor", "")
 }
 
 /// From here on the container runs.

@@ -12,6 +12,7 @@ use nix::fcntl::OFlag;
 use super::{Context, Step, target};
 use crate::handshake::{Failure, FailureKind};
 use crate::plan::ProcessPlan;
+use crate::unrunnable::Shape;
 use crate::users::{self, User};
 use crate::{caps, seccomp, sys};
 
@@ -48,6 +49,7 @@ pub(super) fn working_directory(plan: &ProcessPlan) -> Step {
         errno: errno as i32,
         detail: String::new(),
         kind: FailureKind::WorkingDirectory,
+        shape: None,
     })
 }
 
@@ -104,6 +106,7 @@ fn resolve(plan: &ProcessPlan, open: impl Fn(&str) -> io::Result<File>) -> Step<
         errno: 0,
         detail: String::new(),
         kind: FailureKind::User,
+        shape: None,
     })
 }
 
@@ -245,20 +248,30 @@ impl Program {
 
     /// execve(2); returns why it failed.
     pub(super) fn exec(&self) -> Step {
-        let mut failure = libc::ENOENT;
+        let (mut errno, mut lacks, mut shape) = (libc::ENOENT, String::new(), None);
         for candidate in &self.candidates {
             match self.try_exec(candidate) {
-                libc::ENOENT | libc::ENOTDIR => {}
-                errno => {
-                    failure = errno;
+                // It may be there without what it needs.
+                libc::ENOENT => {
+                    if let Some(needed) = shape_of(candidate).as_ref().and_then(Shape::lacks) {
+                        lacks = needed.to_owned();
+                        break;
+                    }
+                }
+                libc::ENOTDIR => {}
+                other => {
+                    errno = other;
                     // As execvp(3): go on looking after a file that may not be run, stop at a broken one.
                     if errno != libc::EACCES {
+                        shape = (errno == libc::ENOEXEC)
+                            .then(|| shape_of(candidate))
+                            .flatten();
                         break;
                     }
                 }
             }
         }
-        let kind = if failure == libc::ENOENT {
+        let kind = if errno == libc::ENOENT {
             FailureKind::NotFound
         } else {
             FailureKind::NotExecutable
@@ -266,9 +279,10 @@ impl Program {
         Err(Failure {
             step: "run the program".to_owned(),
             object: self.name.clone(),
-            errno: failure,
-            detail: String::new(),
+            errno,
+            detail: lacks,
             kind,
+            shape: shape.map(Box::new),
         })
     }
 
@@ -284,4 +298,9 @@ impl Program {
             Ok(never) => match never {},
         }
     }
+}
+
+/// What the file is. By now we are the container's user, and its filter holds: what it may not read isn't told.
+fn shape_of(path: &CStr) -> Option<Shape> {
+    Shape::of_file(Path::new(path.to_str().ok()?))
 }

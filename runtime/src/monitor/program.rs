@@ -34,6 +34,8 @@ pub(super) struct Program {
     /// Children of ours that serve it.
     helpers: Vec<Pid>,
     guarded: bool,
+    /// As [`launch::Launched::emulation`].
+    _emulation: Option<OwnedFd>,
     /// Its network's helpers; they end when this is dropped.
     pub(super) network: NetworkHandle,
     /// When it started.
@@ -99,6 +101,7 @@ impl Program {
             typed: VecDeque::new(),
             helpers: launched.helpers,
             guarded: false,
+            _emulation: launched.emulation,
             network,
             since,
         };

@@ -232,6 +232,7 @@ impl Program {
             pidfd,
             mut helpers,
             made,
+            emulation,
             ..
         } = self.launched;
         let (mut wanted, mut guarded) = (true, false);
@@ -264,6 +265,7 @@ impl Program {
                 break end;
             }
         };
+        drop(emulation);
         drop(self.network);
         for pid in helpers {
             // Both fail only for a helper that is gone.

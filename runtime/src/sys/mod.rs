@@ -25,7 +25,7 @@ pub use mount::{MountAttr, fsconfig_set, fsmount, fsopen, mount_setattr, move_mo
 pub use network::{accept, loopback_up};
 pub use process::{
     Cloned, clone_process, default_signals, die_with_thread, exec_fd, exit_now, pidfd_open,
-    pidfd_send_signal, prctl, resource, set_dumpable, set_ids, set_name,
+    pidfd_send_signal, prctl, resource, runs_32_bit_programs, set_dumpable, set_ids, set_name,
 };
 pub use seccomp::{seccomp_filter, seccomp_listener};
 pub use terminal::{

@@ -118,6 +118,22 @@ pub fn exec_fd(fd: BorrowedFd<'_>, argv: &[&CStr], envp: &[&CStr]) -> io::Error 
     io::Error::last_os_error()
 }
 
+/// Whether this kernel and processor run 32-bit programs: where they don't, arm64's personality(2) refuses `PER_LINUX32`.
+#[must_use]
+pub fn runs_32_bit_programs() -> bool {
+    const PER_LINUX32: c_ulong = 8;
+    const ASK: c_ulong = 0xffff_ffff;
+    // SAFETY: only integers are passed; the personality is put back at once.
+    unsafe {
+        let own = libc::personality(ASK);
+        let taken = own >= 0 && libc::personality(PER_LINUX32) >= 0;
+        if taken {
+            libc::personality(own as c_ulong);
+        }
+        taken
+    }
+}
+
 /// prctl(2) with integer arguments.
 ///
 /// # Errors

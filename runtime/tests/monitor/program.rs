@@ -128,6 +128,7 @@ fn order(spec: &Spec, store: &Store) -> MonitorOrder {
             masked_paths: Vec::new(),
             readonly_paths: Vec::new(),
             privileged: false,
+            emulation: None,
             hostname: "test".to_owned(),
             domainname: String::new(),
             process: ProcessPlan {
