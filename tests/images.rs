@@ -3,6 +3,8 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
+use serde_json::Value;
+
 use crate::harness::{Feature, Sandbox, archive, images, require};
 
 fn id(sandbox: &Sandbox, image: &str) -> String {
@@ -280,6 +282,40 @@ fn podman_loads_what_we_save_and_we_what_it_saves() {
                 .line(),
             "one"
         );
+    }
+    // What only docker's format has: podman must not take the archive for an OCI layout.
+    let dockerfile =
+        "FROM busybox\nHEALTHCHECK CMD true\nSHELL [\"/bin/sh\", \"-ec\"]\nONBUILD RUN true\n";
+    for (name, tags) in [("whole:1", ""), ("two:1", "-t two:2")] {
+        let build = format!("build -q -t {name} {tags} -");
+        sandbox.rctr(&build).stdin(dockerfile).ok();
+        let image = name.trim_end_matches(":1");
+        sandbox.rctr(&format!("save -o whole.tar {image}")).ok();
+        let full = format!("docker.io/library/{name}");
+        podman("load -q -i whole.tar").ok().prints(&full);
+        let inspected = podman(&format!("image inspect {full}")).ok().stdout;
+        let inspected: Value = serde_json::from_str(&inspected).unwrap();
+        assert_eq!(
+            inspected[0]["Healthcheck"]["Test"][1], "true",
+            "{inspected}"
+        );
+        // The other two it doesn't show, and keeps.
+        podman(&format!("push -q {full} dir:pushed-{image}")).ok();
+        let id = inspected[0]["Id"].as_str().unwrap();
+        let config = sandbox.read(&format!("pushed-{image}/{id}"));
+        for part in ["Healthcheck", "OnBuild", "Shell"] {
+            assert!(config.contains(part), "{config}");
+        }
+    }
+    // skopeo reads it as either.
+    if Feature::Tool("skopeo").check().is_ok() {
+        sandbox.rctr("save -o whole.tar whole:1").ok();
+        for place in ["docker-archive:whole.tar", "oci-archive:whole.tar:whole:1"] {
+            let config = sandbox
+                .program(&format!("skopeo inspect --config --raw {place}"))
+                .ok();
+            config.prints("Healthcheck");
+        }
     }
     // Files of subordinate ids: only podman's own namespace can remove them.
     podman("unshare rm -rf ../p").ok();

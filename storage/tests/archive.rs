@@ -3,7 +3,7 @@
 mod support;
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use rctr_storage::Store;
@@ -11,6 +11,7 @@ use rctr_storage::archive::{self, ArchiveError, Format, ImportOptions};
 use rctr_storage::check::{Depth, Repair};
 use rctr_storage::digest::Digest;
 use rctr_storage::explain::Explain;
+use rctr_storage::image::NewImage;
 use rctr_storage::removal::RemoveImage;
 use rctr_storage::tarfile::{Entry, Kind, Reader, Writer};
 use support::{Sandbox, entries, have, image, run, tag, tar_of};
@@ -47,6 +48,35 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
+}
+
+#[test]
+fn what_only_dockers_format_has_is_listed_twice_and_comes_back_the_same() {
+    let one = Sandbox::new();
+    let mut config = support::config("2024-05-01T10:00:00Z");
+    config.config.shell = Some(vec!["/bin/sh".to_owned()]);
+    one.store
+        .create_image(NewImage {
+            config,
+            layers: vec![support::layer(&one.store, "a")],
+            tags: vec![tag("app:1")],
+            parent: None,
+        })
+        .unwrap();
+    let two = Sandbox::new();
+    for (format, entries) in [(Format::Docker, 2), (Format::Oci, 1)] {
+        let first = save(&one.store, &["app"], format);
+        let digest = one.store.find_image("app").unwrap().manifest.digest;
+        let path = Path::new("index.json");
+        let mut tar = tar::Archive::new(&first[..]);
+        let index = tar.entries().unwrap().map(Result::unwrap);
+        let mut index = index.filter(|entry| entry.path().unwrap() == path);
+        let mut text = String::new();
+        index.next().unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text.matches(&digest.to_string()).count(), entries);
+        assert_eq!(names(&two.store, &first), ["app:1"]);
+        assert_eq!(save(&two.store, &["app"], format), first);
+    }
 }
 
 fn bzip2(bytes: &[u8]) -> Vec<u8> {

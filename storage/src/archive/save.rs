@@ -119,7 +119,7 @@ fn write(
             None => archive.blob(digest, *size)?,
         }
     }
-    archive.document("index.json", &index(choice))?;
+    archive.document("index.json", &index(choice, format))?;
     if format == Format::Docker {
         archive.document("manifest.json", &docker_entries(chosen))?;
     }
@@ -230,7 +230,15 @@ fn push(chosen: &mut Vec<Chosen>, image: Image, tag: Option<Reference>) {
     }
 }
 
-fn index(choice: &Choice) -> Index {
+/// podman reads a tar as an OCI layout if it can, and then doesn't see what only docker's format has (HEALTHCHECK, ONBUILD,
+/// SHELL). It gives up where nobody names one of several entries, and reads `manifest.json`: so the only image that has such
+/// things is listed once more, without a name.
+fn wants_dockers_format(image: &Image) -> bool {
+    let config = &image.config.config;
+    config.healthcheck.is_some() || config.shell.is_some() || !config.on_build.is_empty()
+}
+
+fn index(choice: &Choice, format: Format) -> Index {
     let mut index = Index::default();
     let mut list = |plain: Descriptor, tags: &mut dyn Iterator<Item = &Reference>| {
         let before = index.manifests.len();
@@ -254,6 +262,14 @@ fn index(choice: &Choice) -> Index {
     for (descriptor, tag) in &choice.indexes {
         list(descriptor.clone(), &mut tag.iter());
     }
+    if let ([Chosen { image, .. }], [only]) = (choice.images.as_slice(), index.manifests.as_slice())
+        && format == Format::Docker
+        && wants_dockers_format(image)
+    {
+        let mut again = only.clone();
+        again.annotations.clear();
+        index.manifests.push(again);
+    }
     index
 }
 
@@ -271,7 +287,8 @@ fn blob_name(digest: &Digest) -> String {
 fn docker_entries(chosen: &[Chosen]) -> Vec<DockerEntry> {
     let entry = |Chosen { image, tags }: &Chosen| DockerEntry {
         config: blob_name(&image.id),
-        repo_tags: Some(tags.iter().map(Reference::to_string).collect()),
+        // In full: podman takes short ones for names of its own host.
+        repo_tags: Some(tags.iter().map(Reference::full_name).collect()),
         layers: Some(image.layers.iter().map(|l| blob_name(&l.digest)).collect()),
     };
     chosen.iter().map(entry).collect()

@@ -151,7 +151,7 @@ impl ArchiveTarget {
         let layers = manifest.layers.iter().map(|l| blob_path(&l.digest));
         Ok(DockerEntry {
             config: blob_path(&manifest.config.digest),
-            repo_tags: Some(tag.iter().map(Reference::to_string).collect()),
+            repo_tags: Some(tag.iter().map(Reference::full_name).collect()),
             layers: Some(layers.collect()),
         })
     }
