@@ -19,6 +19,7 @@ use crate::engine::run::Cancel;
 use crate::engine::{BuildError, Built, Destination, Engine, Files, Host, Remotes, Travelling};
 use crate::event::{Event, Progress, Stream, VertexId};
 use crate::plan::{self, Base, ImageFailure, Images, Plan, PlannedStage, base_image};
+use crate::pull::{self, Puller};
 use crate::request::{BuildRequest, NamedContext};
 use crate::source::Warning;
 use crate::tracker::Tracker;
@@ -36,6 +37,8 @@ pub struct Job<'a> {
     pub request: BuildRequest,
     /// What the host gives.
     pub host: &'a dyn Host,
+    /// Brings base images that aren't here.
+    pub puller: &'a dyn Puller,
     /// The web.
     pub web: &'a fetch::Client,
     /// The program git.
@@ -137,16 +140,34 @@ fn record(log: &BuildLog, event: &Event) {
 struct StoreImages<'a> {
     store: &'a Store,
     tracker: &'a Tracker,
-    /// Their layers are going to be read.
-    pins: bool,
+    /// `None`: nothing is built, so that no layer is read and nothing pulled.
+    puller: Option<&'a dyn Puller>,
+    /// Also those that are here are looked for.
+    newest: bool,
 }
 
 impl Images for StoreImages<'_> {
-    fn find(&self, name: &str, platform: &Platform) -> Result<Image, ImageFailure> {
+    fn find(&self, name: &str, wanted: &Platform) -> Result<Image, ImageFailure> {
+        let here = match self.pinned(name, wanted) {
+            Err(error) if error.is_not_found() || error.is_wrong_platform() => None,
+            other => Some(other?),
+        };
+        // What has no name of its own can't be looked for.
+        let is_id = here
+            .as_ref()
+            .is_some_and(|image| image.id.hex().starts_with(plain(name)));
+        let found = match (here, self.puller) {
+            (Some(image), _) if !self.newest || is_id => Some(image),
+            (_, Some(puller)) => {
+                pull::pull(puller, name, wanted, self.tracker)?;
+                None
+            }
+            (here, None) => here,
+        };
         let vertex = self
             .tracker
             .start(format!("[internal] load metadata for {name}"));
-        match self.pinned(name, platform) {
+        match found.map_or_else(|| self.pinned(name, wanted), Ok) {
             Ok(image) => {
                 vertex.completed();
                 Ok(image)
@@ -173,7 +194,7 @@ impl StoreImages<'_> {
     /// The image; nobody deletes its layers until the build ends.
     fn pinned(&self, name: &str, platform: &Platform) -> Result<Image, ImageError> {
         let image = base_image(self.store, name, platform)?;
-        if !self.pins {
+        if self.puller.is_none() {
             return Ok(image);
         }
         let pins = image.layers.iter();
@@ -189,6 +210,11 @@ impl StoreImages<'_> {
     }
 }
 
+/// An image ID without the algorithm.
+fn plain(name: &str) -> &str {
+    name.strip_prefix("sha256:").unwrap_or(name)
+}
+
 /// A base image that isn't here.
 #[derive(Debug, thiserror::Error)]
 #[error("{name}: not found")]
@@ -199,7 +225,7 @@ struct NoBase {
 impl rctr_storage::explain::Explain for NoBase {
     fn hint(&self) -> Option<String> {
         Some(
-            "bring the image with `rctr load` or `rctr import`; `rctr images` lists what is there"
+            "bring the image with `rctr pull` or `rctr load`; `rctr images` lists what is there"
                 .to_owned(),
         )
     }
@@ -300,7 +326,8 @@ impl Job<'_> {
         let images = StoreImages {
             store: self.store,
             tracker,
-            pins: !self.check,
+            puller: (!self.check).then_some(self.puller),
+            newest: self.request.pull,
         };
         let plan = plan::plan(file, &self.request, &images)?;
         for warning in &plan.warnings {

@@ -18,6 +18,7 @@ pub mod event;
 pub mod fetch;
 pub mod git;
 pub mod plan;
+pub mod pull;
 pub mod request;
 pub mod source;
 #[cfg(test)]

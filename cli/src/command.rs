@@ -103,12 +103,7 @@ fn usage(name: &str, error: &clap::Error) -> Failure {
 }
 
 /// Docker's commands that are missing here (looked up only when no verb has the name), and what to do instead.
-const NOT_YET: [(&str, &str); 16] = [
-    ("pull", "bring the image with `rctr load` or `rctr import`"),
-    ("push", "hand the image on with `rctr save`"),
-    ("login", "there are no registries"),
-    ("logout", "there are no registries"),
-    ("search", "there are no registries"),
+const NOT_YET: [(&str, &str); 11] = [
     ("compose", "start the containers one by one"),
     (
         "network",
@@ -120,7 +115,10 @@ const NOT_YET: [(&str, &str); 16] = [
     ("events", "`rctr ps -a` shows what there is"),
     ("update", "limits are set by `rctr run`"),
     ("context", "there is no daemon to choose"),
-    ("manifest", "there are no registries"),
+    (
+        "manifest",
+        "`rctr push --all-platforms` puts images of several platforms into a registry",
+    ),
     ("swarm", "rctr is for one host"),
     ("plugin", "there are none"),
 ];

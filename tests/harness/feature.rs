@@ -28,6 +28,8 @@ pub(crate) enum Feature {
     Arm64,
     /// The package mirror named in that Debian's apt sources answers.
     Mirror,
+    /// Debian's `docker-registry`, and openssl for its certificates.
+    Registry,
     /// The tests may mount file systems: they are root, or sudo asks for no password.
     Mounts,
 }
@@ -56,6 +58,9 @@ impl Feature {
             Self::Debian => images::debian().map(drop),
             Self::Arm64 => arm64(),
             Self::Mirror => mirror(),
+            Self::Registry => Self::Tool("docker-registry")
+                .check()
+                .and_then(|()| Self::Tool("openssl").check()),
             Self::Mounts => mounts(),
         }
     }

@@ -9,11 +9,13 @@
 
 mod account;
 pub(crate) mod archive;
+pub(crate) mod fault_proxy;
 mod feature;
 pub(crate) mod images;
 mod invocation;
 mod leftovers;
 mod oracle;
+pub(crate) mod registry;
 mod sandbox;
 mod small_disk;
 mod terminal;

@@ -51,6 +51,9 @@ pub(crate) fn copy_program(from: &Path, to: &Path) {
     );
 }
 
+/// registries.conf: images without a registry's name are here or nowhere.
+const NO_HUB: &str = "[[registry]]\nlocation = \"docker.io\"\nblocked = true\n";
+
 /// A store, a home, a run directory and a working directory. Dropping it ends and removes everything.
 pub(crate) struct Sandbox {
     dir: PathBuf,
@@ -66,11 +69,14 @@ impl Sandbox {
         for part in ["", "home", "run", "work"] {
             Account::current().make_dir(&dir.join(part));
         }
-        Self {
+        let sandbox = Self {
             store: dir.join("store"),
             driver: env::var("RCTR_TEST_DRIVER").ok(),
             dir,
-        }
+        };
+        // Nothing is looked for outside this machine.
+        sandbox.home_file(".config/containers/registries.conf", NO_HUB);
+        sandbox
     }
 
     /// With the image `busybox`.
@@ -177,6 +183,23 @@ impl Sandbox {
     pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.work().join(name);
         Account::current().make_dir(path.parent().unwrap());
+        fs::write(&path, content).unwrap();
+        Account::current().own(&path);
+        path
+    }
+
+    /// Writes a file that belongs to the user, below the home directory.
+    pub(crate) fn home_file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.dir.join("home").join(name);
+        let mut missing: Vec<_> = path
+            .ancestors()
+            .skip(1)
+            .take_while(|dir| !dir.exists())
+            .collect();
+        missing.reverse();
+        missing
+            .iter()
+            .for_each(|dir| Account::current().make_dir(dir));
         fs::write(&path, content).unwrap();
         Account::current().own(&path);
         path

@@ -21,7 +21,7 @@ use rctr_storage::explain::Explain;
 use rctr_storage::manifest::Platform;
 
 use super::create::io_failure;
-use super::{build_report as report, words};
+use super::{build_report as report, pull, words};
 use crate::command::Verb;
 use crate::context::Context;
 use crate::output;
@@ -163,6 +163,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
             entered: OnceLock::new(),
             signal: &signal,
         },
+        puller: &pull::Quietly,
         web: &fetch::Client::new(fetch::Settings {
             web: web::settings(),
             ..fetch::Settings::default()

@@ -16,7 +16,7 @@ use rctr_storage::reference::Reference;
 use rctr_storage::volume::{ANONYMOUS, NewVolume};
 use rctr_storage::{Store, random, timestamp};
 
-use super::words;
+use super::{pull, words};
 use crate::command::Verb;
 use crate::context::Context;
 use crate::merge::name::random_name;
@@ -245,31 +245,46 @@ fn devices(request: &RunRequest) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The image; pulled if it isn't here, or as `--pull` says.
 fn find_image(store: &Store, request: &RunRequest) -> Result<Image, Failure> {
     let name = &request.image;
-    if request.pull == Pull::Always {
-        return Err(cannot_pull(name));
-    }
-    let image = match words::find_image(store, name, request.platform.as_ref()) {
-        Err(error) if error.is_not_found() => {
-            if request.pull == Pull::Never {
-                return Err(error.into());
-            }
-            let reference = Reference::parse(name)?;
-            output::note(format!("Unable to find image '{reference}' locally"));
-            return Err(cannot_pull(&reference.to_string()));
+    let platform = request.platform.as_ref();
+    let local = match words::find_image(store, name, platform) {
+        Err(error) if error.is_not_found() => None,
+        Err(error) if error.is_wrong_platform() && request.pull == Pull::Missing => {
+            // Perhaps the registry has it for that platform; if not, what is here is the news.
+            pull::newer(name, platform).map_err(|_| error)?;
+            Some(words::find_image(store, name, platform)?)
         }
-        found => found?,
+        Err(error) if error.is_wrong_platform() => None,
+        found => Some(found?),
+    };
+    match (request.pull, &local) {
+        (Pull::Missing | Pull::Never, Some(_)) => {}
+        (Pull::Never, None) => return Ok(words::find_image(store, name, platform)?),
+        (Pull::Newer, Some(_)) => {
+            if let Err(failure) = pull::newer(name, platform) {
+                output::note(format!(
+                    "rctr: warning: cannot look for a newer {name}: {}",
+                    failure.message
+                ));
+            }
+        }
+        (Pull::Always, _) => pull::for_run(name, platform, request.quiet)?,
+        (Pull::Missing | Pull::Newer, None) => {
+            let reference = Reference::parse(name)?;
+            if !request.quiet {
+                output::note(format!("Unable to find image '{reference}' locally"));
+            }
+            pull::for_run(name, platform, request.quiet)?;
+        }
+    }
+    let image = match (local, request.pull) {
+        (Some(image), Pull::Missing | Pull::Never) => image,
+        _ => words::find_image(store, name, platform)?,
     };
     warn_of_platform(request, &image);
     Ok(image)
-}
-
-fn cannot_pull(name: &str) -> Failure {
-    Failure::new(format!(
-        "cannot pull {name}: this rctr has no registry client yet"
-    ))
-    .hint("bring the image with `rctr load` or `rctr import`; `rctr images` lists what is there")
 }
 
 /// Docker's warning.

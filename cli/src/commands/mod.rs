@@ -19,19 +19,24 @@ mod doctor;
 mod exec;
 mod export;
 mod history;
+mod image_cp;
 mod images;
 mod import;
 mod info;
 mod inspect;
 mod load;
+mod login;
 mod logs;
 mod port;
 mod prune;
 mod ps;
+mod pull;
+mod push;
 mod rename;
 mod rm;
 mod run;
 mod save;
+mod search;
 mod sizes;
 pub(crate) mod start;
 pub(crate) mod stop;
@@ -59,6 +64,7 @@ pub(crate) const VERBS: &[Verb] = &[
     exec::VERB,
     export::VERB,
     history::VERB,
+    image_cp::VERB,
     images::VERB,
     import::VERB,
     info::VERB,
@@ -67,6 +73,8 @@ pub(crate) const VERBS: &[Verb] = &[
     inspect::VERB,
     inspect::VOLUME,
     load::VERB,
+    login::LOGIN,
+    login::LOGOUT,
     logs::VERB,
     port::VERB,
     prune::CONTAINER,
@@ -74,10 +82,13 @@ pub(crate) const VERBS: &[Verb] = &[
     prune::SYSTEM,
     prune::VOLUME,
     ps::VERB,
+    pull::VERB,
+    push::VERB,
     rename::VERB,
     rm::VERB,
     run::VERB,
     save::VERB,
+    search::VERB,
     start::VERB,
     stop::KILL,
     stop::RESTART,

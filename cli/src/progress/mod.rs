@@ -1,10 +1,11 @@
-//! Shows what a build does, as `docker build` does it: lines that move on a terminal, plain lines elsewhere, JSON for
+//! Shows what a build does (and, in `transfer`, how images travel), as `docker build` does it: lines that move on a terminal, plain lines elsewhere, JSON for
 //! programs.
 
 mod model;
 mod plain;
 mod raw;
 pub(crate) mod trace;
+pub(crate) mod transfer;
 mod tty;
 
 use std::io::IsTerminal;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use rctr_builder::event::{Event, Progress};
 use rctr_storage::timestamp;
 use serde_json::{Value, json};
@@ -51,7 +53,7 @@ impl Objects {
                 let log = json!({
                     "vertex": name_of(id),
                     "stream": stream_number(*stream),
-                    "data": base64(bytes),
+                    "data": BASE64_STANDARD.encode(bytes),
                     "timestamp": self.moment(*at),
                 });
                 return json!({ "logs": [log] });
@@ -117,41 +119,4 @@ impl Objects {
 /// What a vertex is referred to by.
 fn name_of(id: usize) -> Value {
     json!(rctr_storage::digest::Digest::of(&id.to_le_bytes()))
-}
-
-/// RFC 4648 section 4.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let number = chunk.iter().fold(0, |n, b| n << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
-        for position in 0..4 {
-            match position <= chunk.len() {
-                true => out.push(char::from(
-                    DIGITS[(number >> (18 - 6 * position) & 63) as usize],
-                )),
-                false => out.push('='),
-            }
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_of_the_rfc() {
-        let pairs = [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foobar", "Zm9vYmFy"),
-        ];
-        for (plain, coded) in pairs {
-            assert_eq!(base64(plain.as_bytes()), coded);
-        }
-    }
 }

@@ -75,7 +75,7 @@ pub(crate) const CREATE: &[Flag] = &[
         NO,
         "pull",
         One,
-        "Pull the image first: always, missing, never",
+        "Pull the image first: always, missing, newer, never",
     ),
     flag('q', "quiet", Nothing, "No progress of a pull"),
     flag(

@@ -34,6 +34,8 @@ pub(crate) enum Pull {
     Missing,
     /// In any case.
     Always,
+    /// If the registry has another one by now, and answers.
+    Newer,
     /// A missing image is an error.
     Never,
 }
@@ -61,6 +63,8 @@ pub(crate) struct RunRequest {
     pub(crate) platform: Option<Platform>,
     /// `--pull`.
     pub(crate) pull: Pull,
+    /// `-q`.
+    pub(crate) quiet: bool,
     /// `-d`.
     pub(crate) detach: bool,
     /// Streams that the client shows.
@@ -196,6 +200,7 @@ impl RunRequest {
                 .flatten()
                 .cloned(),
             sig_proxy: given.run_only("sig-proxy").unwrap_or(true),
+            quiet: given.on("quiet"),
             env: given.many("env"),
             env_files: given
                 .many("env-file")
@@ -246,9 +251,10 @@ fn parse_pull(text: &str) -> Result<Pull, String> {
     match text {
         "" | "missing" => Ok(Pull::Missing),
         "always" => Ok(Pull::Always),
+        "newer" => Ok(Pull::Newer),
         "never" => Ok(Pull::Never),
         _ => Err(format!(
-            "invalid pull option: '{text}': must be one of \"always\", \"missing\" or \"never\""
+            "invalid pull option: '{text}': must be one of \"always\", \"missing\", \"newer\" or \"never\""
         )),
     }
 }

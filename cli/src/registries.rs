@@ -1,0 +1,130 @@
+//! How registries are reached: settings and credentials, gathered from the environment and the files that containers' tools and
+//! docker read.
+
+use std::env;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Arg, ArgMatches};
+use rctr_storage::explain::Explain;
+use rctr_storage::reference::Reference;
+use rctr_storage::registry::{
+    Client, Credential, CredentialError, Credentials, RegistriesConf, Secret, Settings,
+};
+
+use crate::commands::words;
+use crate::credentials::{Keys, Login};
+use crate::report::Failure;
+
+/// A client, and who we are.
+pub(crate) struct Registries {
+    pub(crate) client: Client,
+    pub(crate) keys: Arc<Keys>,
+}
+
+impl Registries {
+    /// As the environment says, and `--tls-verify`.
+    ///
+    /// # Errors
+    /// When registries.conf is damaged.
+    pub(crate) fn new(matches: &ArgMatches) -> Result<Self, Failure> {
+        let keys = Arc::new(keys());
+        let dirs = Dirs::find();
+        let settings = Settings {
+            web: crate::web::settings(),
+            conf: RegistriesConf::load(&dirs.conf)?,
+            certs_dirs: dirs.certs,
+            credentials: Arc::clone(&keys) as Arc<dyn Credentials>,
+            tls_verify: matches.get_one::<bool>("tls-verify").copied(),
+            ..Settings::default()
+        };
+        Ok(Self {
+            client: Client::new(settings),
+            keys,
+        })
+    }
+
+    /// Asks the programs that keep credentials before this process enters a user namespace, where they would not know their user.
+    ///
+    /// # Errors
+    /// When one fails.
+    pub(crate) fn prefetch(&self, reference: &Reference) -> Result<(), Failure> {
+        Ok(self.keys.prefetch(&reference.domain, &reference.path)?)
+    }
+}
+
+/// Credentials as the environment says.
+pub(crate) fn keys() -> Keys {
+    Keys::new(|name| env::var_os(name))
+}
+
+impl Credentials for Keys {
+    fn find(
+        &self,
+        registry: &str,
+        repository: &str,
+    ) -> Result<Option<Credential>, CredentialError> {
+        let found = self
+            .login(registry, repository)
+            .map_err(|error| CredentialError {
+                hint: error.hint(),
+                message: error.to_string(),
+                source: None,
+            })?;
+        Ok(found.map(|login| credential(&login)))
+    }
+}
+
+/// As the client wants it.
+pub(crate) fn credential(login: &Login) -> Credential {
+    let secret = Secret::new(login.secret.clone());
+    match login.is_token() {
+        true => Credential::IdentityToken(secret),
+        false => Credential::Basic {
+            user: login.user.clone(),
+            password: secret,
+        },
+    }
+}
+
+/// `--tls-verify`.
+pub(crate) fn tls_verify() -> Arg {
+    let help = "Want https with a certificate that is trusted (default true, but for loopback and where registries.conf says insecure)";
+    words::on("tls-verify", None, help)
+}
+
+/// Where settings are, the most important first.
+struct Dirs {
+    conf: Vec<PathBuf>,
+    certs: Vec<PathBuf>,
+}
+
+impl Dirs {
+    fn find() -> Self {
+        let dir = |name: &str| {
+            let value = env::var_os(name).map(PathBuf::from);
+            value.filter(|path| path.is_absolute())
+        };
+        let config =
+            dir("XDG_CONFIG_HOME").or_else(|| dir("HOME").map(|home| home.join(".config")));
+        let own = |name: &str| config.iter().map(|dir| dir.join(name)).collect::<Vec<_>>();
+        let mut certs = own("rctr/certs.d");
+        certs.extend(own("containers/certs.d"));
+        certs.extend(["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from));
+        let named = env::var_os("CONTAINERS_REGISTRIES_CONF").map(PathBuf::from);
+        Self {
+            conf: conf(named, own("containers/registries.conf")),
+            certs,
+        }
+    }
+}
+
+/// containers-registries.conf(5): the user's file in place of the system's, then the directories beside both.
+fn conf(named: Option<PathBuf>, own: Vec<PathBuf>) -> Vec<PathBuf> {
+    let system = PathBuf::from("/etc/containers/registries.conf");
+    let main = named.or_else(|| own.iter().find(|path| path.is_file()).cloned());
+    let mut paths = vec![main.unwrap_or_else(|| system.clone())];
+    let files = [system].into_iter().chain(own);
+    paths.extend(files.map(|file| file.with_extension("conf.d")));
+    paths
+}

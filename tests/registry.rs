@@ -1,0 +1,556 @@
+//! `push`, `pull`, `login`, `logout` with a registry on loopback: open, with a password, with TLS.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::harness::archive::docker_archive;
+use crate::harness::fault_proxy::Random;
+use crate::harness::registry::{Door, PASSWORD, Registry, USER};
+use crate::harness::{Account, Feature, Output, Sandbox, Terminal, images, require};
+
+/// The image of layers with bytes that nothing compresses; nobody runs it.
+pub(crate) fn load_random(sandbox: &Sandbox, name: &str, layers: u64, bytes: usize) {
+    let layer = |seed| {
+        let mut random = Random::new(seed);
+        let content: Vec<u8> = (0..bytes).map(|_| random.below(256) as u8).collect();
+        let file = format!("file{seed}");
+        crate::harness::archive::Archive::new()
+            .file(&file, 0o644, &content)
+            .bytes()
+    };
+    let layers: Vec<_> = (1..=layers).map(layer).collect();
+    sandbox
+        .rctr("load")
+        .stdin(docker_archive(name, &layers))
+        .ok();
+}
+
+/// The `sha256:…` after `digest: ` or `Digest: `.
+pub(crate) fn digest_of(output: &Output) -> String {
+    let (_, rest) = output
+        .stdout
+        .split_once("igest: ")
+        .unwrap_or_else(|| panic!("no digest: {output}"));
+    rest.split([' ', '\n']).next().unwrap().to_owned()
+}
+
+/// `busybox` under a name in that registry.
+fn tagged(sandbox: &Sandbox, registry: &Registry, name: &str) -> String {
+    let name = format!("{}/{name}", registry.address());
+    sandbox.words(["tag", "busybox", &name]).ok();
+    name
+}
+
+fn id(sandbox: &Sandbox, name: &str) -> String {
+    sandbox
+        .words(["image", "inspect", "-f", "{{.Id}}", name])
+        .ok()
+        .line()
+}
+
+#[test]
+fn what_is_pushed_is_pulled() {
+    require!(Feature::Registry);
+    let sandbox = Sandbox::with_busybox();
+    let registry = Registry::start(&sandbox, Door::Open);
+    let name = tagged(&sandbox, &registry, "team/app:1");
+    let id_before = id(&sandbox, &name);
+    let pushed = sandbox.words(["push", &name]).ok();
+    let head = format!(
+        "The push refers to repository [{}/team/app]\n",
+        registry.address()
+    );
+    assert!(pushed.stdout.starts_with(&head), "{pushed}");
+    assert_eq!(pushed.stdout.matches(": Pushed\n").count(), 1, "{pushed}");
+    let (manifest, digest) = registry.manifest("team/app", "1");
+    let last = format!("1: digest: {digest} size: {}", manifest.len());
+    assert_eq!(pushed.lines().last(), Some(&&last[..]));
+    let again = sandbox
+        .words(["push", &name])
+        .ok()
+        .prints(": Layer already exists\n");
+    assert_eq!(digest_of(&again), digest);
+    sandbox.rctr("rmi -f busybox").ok();
+    sandbox.words(["rmi", "-f", &name]).ok();
+    let pulled = sandbox.words(["pull", &name]).ok();
+    let lines = pulled.lines();
+    assert_eq!(lines[0], "1: Pulling from team/app");
+    assert!(
+        lines[1].ends_with(": Pull complete") && lines[1].find(':') == Some(12),
+        "{pulled}"
+    );
+    let status = format!("Status: Downloaded newer image for {name}");
+    assert_eq!(
+        lines[2..],
+        [&format!("Digest: {digest}"), &status[..], &name]
+    );
+    assert_eq!(id(&sandbox, &name), id_before);
+    sandbox
+        .words(["run", "--rm", "--network", "none", &name, "true"])
+        .ok();
+    let again = sandbox.words(["pull", &name]).ok();
+    again.prints(&format!("Status: Image is up to date for {name}"));
+    // What was pulled goes as it came.
+    let copy = format!("{}/other/app:2", registry.address());
+    sandbox.words(["tag", &name, &copy]).ok();
+    let pushed = sandbox
+        .words(["push", &copy])
+        .ok()
+        .prints(": Mounted from team/app\n");
+    assert_eq!(digest_of(&pushed), digest);
+    assert_eq!(registry.manifest("other/app", "2").0, manifest);
+    let digests = sandbox
+        .words(["image", "inspect", "-f", "{{.RepoDigests}}", &name])
+        .ok();
+    digests.prints(&format!("/team/app@{digest}"));
+}
+
+#[test]
+fn images_are_pulled_by_digest() {
+    require!(Feature::Registry);
+    let sandbox = Sandbox::with_busybox();
+    let registry = Registry::start(&sandbox, Door::Open);
+    let name = tagged(&sandbox, &registry, "app:1");
+    let digest = digest_of(&sandbox.words(["push", &name]).ok());
+    sandbox.words(["rmi", "-f", &name]).ok();
+    let repository = format!("{}/app", registry.address());
+    let by_digest = format!("{repository}@{digest}");
+    let pulled = sandbox.words(["pull", &by_digest]).ok();
+    pulled
+        .prints(&format!("{digest}: Pulling from app\n"))
+        .prints(&format!("\n{by_digest}\n"));
+    sandbox
+        .words(["run", "--rm", "--network", "none", &by_digest, "true"])
+        .ok();
+    sandbox
+        .words(["pull", &format!("{repository}:1@{digest}")])
+        .ok();
+    let other = format!("{repository}@sha256:{}", "5".repeat(64));
+    sandbox.words(["pull", &other]).fails(1).explains();
+}
+
+#[test]
+fn all_tags_and_only_names() {
+    require!(Feature::Registry);
+    let sandbox = Sandbox::with_busybox();
+    let registry = Registry::start(&sandbox, Door::Open);
+    let repository = format!("{}/app", registry.address());
+    for tag in ["1", "2", "latest"] {
+        tagged(&sandbox, &registry, &format!("app:{tag}"));
+    }
+    let pushed = sandbox.words(["push", "-a", &repository]).ok();
+    assert_eq!(
+        pushed.stdout.matches(": digest: sha256:").count(),
+        3,
+        "{pushed}"
+    );
+    for tag in ["1", "2", "latest"] {
+        sandbox.words(["rmi", &format!("{repository}:{tag}")]).ok();
+    }
+    let pulled = sandbox.words(["pull", "-a", &repository]).ok();
+    assert_eq!(
+        pulled.stdout.matches(": Pulling from app").count(),
+        3,
+        "{pulled}"
+    );
+    assert_eq!(pulled.lines().last(), Some(&&repository[..]));
+    let quiet = sandbox.words(["pull", "-q", &repository]).ok();
+    assert_eq!(
+        (quiet.line(), &quiet.stderr[..]),
+        (format!("{repository}:latest"), "")
+    );
+    let quiet = sandbox.words(["push", "-q", &repository]).ok();
+    assert_eq!(
+        (quiet.line(), &quiet.stderr[..]),
+        (format!("{repository}:latest"), "")
+    );
+    let pulled = sandbox.words(["image", "pull", &repository]).ok();
+    assert_eq!(pulled.lines()[0], "Using default tag: latest");
+    for verb in ["push", "pull"] {
+        let both = sandbox
+            .words([verb, "-a", &format!("{repository}:1")])
+            .fails(1);
+        both.says("tag can't be used with --all-tags/-a");
+    }
+    let none = sandbox
+        .words(["push", &format!("{repository}:9")])
+        .fails(1)
+        .explains();
+    none.says("An image does not exist locally with the tag: ");
+}
+
+#[test]
+fn a_password_is_wanted_kept_and_forgotten() {
+    require!(Feature::Registry);
+    let sandbox = Sandbox::with_busybox();
+    let registry = Registry::start(&sandbox, Door::Password);
+    let address = registry.address();
+    let name = tagged(&sandbox, &registry, "priv/app:1");
+    let harmless = |output: Output| {
+        let text = output.stdout.clone() + &output.stderr;
+        assert!(
+            !text.contains(PASSWORD) && !text.contains("dGVzdGVyOnBhNTU"),
+            "{output}"
+        );
+        output
+    };
+    harmless(sandbox.words(["push", &name]).fails(1).explains()).says("login");
+    let wrong = sandbox
+        .words(["login", "-u", USER, "-p", "wr0ng", &address])
+        .fails(1);
+    let wrong =
+        wrong.says("WARNING! Using --password via the CLI is insecure. Use --password-stdin.\n");
+    assert!(
+        !wrong.stderr.contains("wr0ng")
+            && wrong
+                .stderr
+                .contains("doesn't accept the user name or the password"),
+        "{wrong}"
+    );
+    let login = |server: &str| {
+        let words = ["login", "-u", USER, "--password-stdin", server];
+        harmless(sandbox.words(words).stdin(format!("{PASSWORD}\n")).ok())
+            .prints("Login Succeeded\n")
+    };
+    login(&address).says("stored unencrypted in");
+    let config = sandbox.dir().join("home/.docker/config.json");
+    assert_eq!(
+        fs::metadata(&config).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let text = fs::read_to_string(&config).unwrap();
+    assert!(
+        text.contains(&address) && text.contains("dGVzdGVyOnBhNTU="),
+        "{text}"
+    );
+    sandbox
+        .words(["login", &address])
+        .ok()
+        .prints("Authenticating with existing credentials...\nLogin Succeeded");
+    harmless(sandbox.words(["push", &name]).ok());
+    sandbox.words(["rmi", "-f", &name]).ok();
+    harmless(sandbox.words(["pull", &name]).ok());
+    let gone = format!("Removing login credentials for {address}\n");
+    sandbox.words(["logout", &address]).ok().prints(&gone);
+    sandbox
+        .words(["logout", &address])
+        .ok()
+        .prints(&format!("Not logged in to {address}\n"));
+    harmless(sandbox.words(["pull", &name]).fails(1).explains());
+    // For a part of the registry only.
+    login(&format!("{address}/priv/app"));
+    sandbox.words(["pull", &name]).ok();
+    let other = format!("{address}/priv/other:1");
+    harmless(sandbox.words(["pull", &other]).fails(1).explains()).says("login");
+    sandbox
+        .words(["logout", &format!("{address}/priv/app")])
+        .ok();
+    // podman's file serves, too.
+    let auth = format!(r#"{{"auths": {{"{address}": {{"auth": "dGVzdGVyOnBhNTU="}}}}}}"#);
+    let file = sandbox.file("auth.json", auth);
+    sandbox
+        .words(["pull", &name])
+        .env("REGISTRY_AUTH_FILE", &file)
+        .ok();
+    fs::write(&config, "{\"auths\": ").unwrap();
+    let damaged = sandbox.words(["pull", &name]).fails(1).explains();
+    damaged.says("config.json").says("mv ");
+    sandbox
+        .words(["login", "-u", USER, "-p", PASSWORD, &address])
+        .fails(1)
+        .explains();
+    assert_eq!(fs::read_to_string(&config).unwrap(), "{\"auths\": ");
+}
+
+#[test]
+fn a_helper_program_has_the_password() {
+    require!(Feature::Registry);
+    let sandbox = Sandbox::with_busybox();
+    let registry = Registry::start(&sandbox, Door::Password);
+    let address = registry.address();
+    let name = tagged(&sandbox, &registry, "app:1");
+    let program = |script: &str| {
+        let path = sandbox.file(
+            "bin/docker-credential-test",
+            format!("#!/bin/sh\n{script}\n"),
+        );
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let rctr = |words: &[&str]| {
+        let path = format!(
+            "{}/bin:/usr/bin:/bin:{}/bin",
+            sandbox.work().display(),
+            sandbox.dir().display()
+        );
+        sandbox.words(words).env("PATH", path)
+    };
+    sandbox.home_file(".docker/config.json", r#"{"credsStore": "test"}"#);
+    let kept = sandbox.work().join("bin/kept");
+    program(&format!(
+        "case $1 in store) cat >{0};; get) cat {0} || {{ echo credentials not found in native keychain; exit 1; }};; erase) rm {0};; esac",
+        kept.display()
+    ));
+    Account::current().own(&sandbox.work().join("bin"));
+    rctr(&["push", &name]).fails(1).explains();
+    rctr(&["login", "-u", USER, "--password-stdin", &address])
+        .stdin(PASSWORD)
+        .ok();
+    let config = fs::read_to_string(sandbox.dir().join("home/.docker/config.json")).unwrap();
+    assert!(!config.contains("dGVzdGVyOnBhNTU"), "{config}");
+    rctr(&["push", &name]).ok();
+    sandbox.words(["rmi", "-f", &name]).ok();
+    // In the namespace of a pull the program would be root: it is asked before.
+    program(&format!(
+        "[ $(id -u) = {} ] || exit 9; cat {}",
+        Account::current().uid,
+        kept.display()
+    ));
+    rctr(&["pull", &name]).ok();
+    program("echo the key store is locked; exit 1");
+    rctr(&["pull", &name])
+        .fails(1)
+        .explains()
+        .says("docker-credential-test failed");
+    sandbox.home_file(".docker/config.json", r#"{"credsStore": "none-such"}"#);
+    rctr(&["pull", &name])
+        .fails(1)
+        .explains()
+        .says("docker-credential-none-such is not installed");
+}
+
+#[test]
+fn a_person_types_the_password_unseen() {
+    require!(Feature::Registry);
+    let sandbox = Sandbox::new();
+    let registry = Registry::start(&sandbox, Door::Password);
+    let mut terminal = Terminal::start(sandbox.words(["login", &registry.address()]));
+    terminal.expect("Username: ");
+    let before = terminal.settings();
+    terminal.send("tester\n");
+    terminal.expect("Password: ");
+    terminal.send("pa55\n");
+    terminal.expect("Login Succeeded");
+    assert_eq!(terminal.wait(), 0);
+    assert!(
+        !terminal.screen().contains(PASSWORD),
+        "{}",
+        terminal.screen()
+    );
+    let mut terminal =
+        Terminal::start(sandbox.words(["login", "-u", "other", &registry.address()]));
+    terminal.expect("Password: ");
+    terminal.send("\x03");
+    terminal.wait();
+    assert_eq!(terminal.settings(), before, "it shows again what is typed");
+    let stdin = sandbox
+        .words(["login", "-u", "x", &registry.address()])
+        .fails(1);
+    stdin.says("Cannot perform an interactive login from a non TTY device");
+}
+
+#[test]
+fn tls_wants_a_certificate_that_is_trusted() {
+    require!(Feature::Registry);
+    let sandbox = Sandbox::with_busybox();
+    let registry = Registry::start(&sandbox, Door::Tls);
+    let name = tagged(&sandbox, &registry, "app:1");
+    let ca = fs::read(registry.ca()).unwrap();
+    let refused = sandbox
+        .words(["push", "--tls-verify=true", &name])
+        .fails(1)
+        .explains();
+    refused.says("certificate");
+    let file = sandbox.file("ca.pem", &ca);
+    sandbox
+        .words(["push", &name])
+        .env("SSL_CERT_FILE", &file)
+        .ok();
+    sandbox.words(["rmi", "-f", &name]).ok();
+    sandbox.words(["pull", "--tls-verify=false", &name]).ok();
+    sandbox.home_file(
+        &format!(".config/rctr/certs.d/{}/ca.crt", registry.address()),
+        &ca,
+    );
+    sandbox.words(["pull", &name]).ok();
+    sandbox
+        .words(["login", "-u", "any", "-p", "thing", &registry.address()])
+        .ok();
+}
+
+#[test]
+fn an_expired_certificate_is_told() {
+    require!(Feature::Registry);
+    let sandbox = Sandbox::with_busybox();
+    let registry = Registry::start(&sandbox, Door::Expired);
+    let name = tagged(&sandbox, &registry, "app:1");
+    sandbox.home_file(
+        &format!(".config/rctr/certs.d/{}/ca.crt", registry.address()),
+        fs::read(registry.ca()).unwrap(),
+    );
+    sandbox
+        .words(["push", "--tls-verify=true", &name])
+        .fails(1)
+        .explains()
+        .says("expired");
+}
+
+#[test]
+fn what_is_not_there_is_told() {
+    require!(Feature::Registry);
+    let sandbox = Sandbox::with_busybox();
+    let registry = Registry::start(&sandbox, Door::Open);
+    let address = registry.address();
+    let name = tagged(&sandbox, &registry, "app:1");
+    sandbox.words(["push", &name]).ok();
+    let missing = sandbox
+        .words(["pull", &format!("{address}/app:nope")])
+        .fails(1)
+        .explains();
+    missing.says("app:nope");
+    sandbox
+        .words(["pull", &format!("{address}/none:1")])
+        .fails(1)
+        .explains();
+    let foreign = sandbox
+        .words(["pull", "--platform", "linux/s390x", &name])
+        .fails(1)
+        .explains();
+    foreign.says("linux/s390x");
+    sandbox
+        .words(["pull", "--platform", "a/b/c/d", &name])
+        .fails(125);
+    let nobody = format!("127.0.0.1:{}/app:1", crate::harness::free_port());
+    let nobody = sandbox.words(["pull", &nobody]).fails(1).explains();
+    nobody.says("127.0.0.1");
+    let no_host = sandbox
+        .words(["pull", "no-such-host.invalid/app:1"])
+        .fails(1)
+        .explains();
+    no_host.says("no-such-host.invalid");
+    sandbox.words(["pull", "UPPER/x"]).fails(1);
+    sandbox
+        .words(["pull", "busybox"])
+        .fails(1)
+        .explains()
+        .says("blocked");
+}
+
+#[test]
+fn run_pulls_what_is_missing() {
+    require!(Feature::Registry);
+    let sandbox = Sandbox::with_busybox();
+    let registry = Registry::start(&sandbox, Door::Open);
+    let name = tagged(&sandbox, &registry, "app:1");
+    sandbox.words(["push", "-q", &name]).ok();
+    let remove = || drop(sandbox.words(["rmi", "-f", &name]).ok());
+    let run = |options: &str| {
+        let options = options.split_ascii_whitespace();
+        let words = ["run", "--rm", "--network", "none"]
+            .into_iter()
+            .chain(options);
+        sandbox.words(words.chain([&name[..], "echo", "ran"]))
+    };
+    remove();
+    run("--pull never").fails(125).explains();
+    let pulled = run("").ok();
+    assert_eq!(pulled.stdout, "ran\n");
+    assert!(
+        pulled.stderr.starts_with(&format!(
+            "Unable to find image '{name}' locally\n1: Pulling from app\n"
+        )),
+        "{pulled}"
+    );
+    assert_eq!(run("").ok().stderr, "");
+    run("--pull always").ok().says("Image is up to date");
+    remove();
+    assert_eq!(run("-q").ok().stderr, "");
+    assert_eq!(run("--pull newer").ok().stderr, "");
+    remove();
+    sandbox
+        .words(["create", &name, "true"])
+        .ok()
+        .says("Pulling from app");
+    let missing = format!("{}/none:1", registry.address());
+    let failed = sandbox
+        .words(["run", "--rm", &missing, "true"])
+        .fails(125)
+        .explains();
+    failed.says(&format!("Unable to find image '{missing}' locally"));
+    drop(registry);
+    run("--pull newer").ok().says("cannot look for a newer");
+    run("--pull always").fails(125).explains();
+}
+
+#[test]
+fn builds_pull_what_is_missing() {
+    require!(Feature::Registry);
+    let sandbox = Sandbox::with_busybox();
+    let registry = Registry::start(&sandbox, Door::Open);
+    let name = tagged(&sandbox, &registry, "base:1");
+    sandbox.words(["push", "-q", &name]).ok();
+    sandbox.words(["rmi", "-f", &name, "busybox"]).ok();
+    sandbox.file(
+        "ctx/Dockerfile",
+        format!("FROM {name} AS x\nFROM x\nRUN echo built >/made\nCMD cat /made\n"),
+    );
+    let build =
+        |options: &str| sandbox.rctr(&format!("build --progress plain -t img {options} ctx"));
+    let built = build("").ok();
+    built
+        .says(&format!("[internal] pull {name}"))
+        .says(&format!("load metadata for {name}"))
+        .says("sha256:");
+    sandbox
+        .rctr("run --rm --network none img")
+        .ok()
+        .prints("built\n");
+    let again = build("").ok();
+    assert!(!again.stderr.contains("[internal] pull"), "{again}");
+    // Another one of that name.
+    let other = Sandbox::new();
+    other
+        .words([
+            "import",
+            "-c",
+            "ENV new=yes",
+            images::busybox().to_str().unwrap(),
+            &name,
+        ])
+        .ok();
+    other.words(["push", "-q", &name]).ok();
+    build("").ok();
+    let env = || {
+        sandbox
+            .rctr("image inspect -f {{.Config.Env}} img")
+            .ok()
+            .line()
+    };
+    assert!(!env().contains("new=yes"));
+    build("--pull")
+        .ok()
+        .says(&format!("[internal] pull {name}"));
+    assert!(env().contains("new=yes"));
+    let missing = format!("{}/none:1", registry.address());
+    sandbox.file("ctx/Dockerfile", format!("FROM {missing}\n"));
+    build("").fails(1).explains().says("none:1");
+}
+
+#[test]
+fn layers_have_bars_on_a_terminal() {
+    require!(Feature::Registry);
+    let sandbox = Sandbox::new();
+    load_random(&sandbox, "bars:1", 3, 3_000_000);
+    let registry = Registry::start(&sandbox, Door::Open);
+    let name = format!("{}/bars:1", registry.address());
+    sandbox.words(["tag", "bars:1", &name]).ok();
+    let mut terminal = Terminal::start(sandbox.words(["push", &name]));
+    terminal.expect(": Pushed");
+    terminal.expect("1: digest: sha256:");
+    assert_eq!(terminal.wait(), 0);
+    sandbox.words(["rmi", "-f", "bars:1", &name]).ok();
+    let mut terminal = Terminal::start(sandbox.words(["pull", &name]));
+    terminal.expect("1: Pulling from bars");
+    terminal.expect(": Pull complete");
+    terminal.expect("Status: Downloaded newer image");
+    assert_eq!(terminal.wait(), 0);
+}
