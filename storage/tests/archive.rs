@@ -66,7 +66,7 @@ fn what_only_dockers_format_has_is_listed_twice_and_comes_back_the_same() {
     let two = Sandbox::new();
     for (format, entries) in [(Format::Docker, 2), (Format::Oci, 1)] {
         let first = save(&one.store, &["app"], format);
-        let digest = one.store.find_image("app").unwrap().manifest.digest;
+        let digest = one.store.find_image("app:1").unwrap().manifest.digest;
         let path = Path::new("index.json");
         let mut tar = tar::Archive::new(&first[..]);
         let index = tar.entries().unwrap().map(Result::unwrap);
