@@ -233,7 +233,7 @@ impl Explain for RegistryError {
             Self::Certs { source, .. } => return source.hint(),
             Self::Credentials { source, .. } => return source.hint(),
             Self::PlainHttp { registry } => format!(
-                "if the network can be trusted, write into registries.conf: [[registry]] location = \"{registry}\" insecure = true"
+                "if the network can be trusted, say so in registries.conf: a [[registry]] with location = \"{registry}\" and insecure = true"
             ),
             Self::Blocked { .. } => "remove `blocked = true` there if you may".to_owned(),
             Self::Location { .. } => "check prefix and location there".to_owned(),
@@ -336,7 +336,9 @@ impl PlaceFailure for RegistryError {
     fn is_transient(&self) -> bool {
         match self {
             Self::Web(error) => error.is_transient(),
-            Self::Interrupted { .. } | Self::RateLimited { .. } => true,
+            Self::Interrupted { .. } => true,
+            // It has been waited for what it asked, or that was too long.
+            Self::RateLimited { .. } => false,
             Self::Status { status, .. } => *status >= 500 || *status == 408,
             _ => false,
         }
@@ -344,6 +346,11 @@ impl PlaceFailure for RegistryError {
 }
 
 impl RegistryError {
+    /// Whether it may be tried again here, after what [`Self::asked_wait`] says.
+    pub(super) fn is_passing(&self) -> bool {
+        self.is_transient() || matches!(self, Self::RateLimited { .. })
+    }
+
     /// How long the server wants us to wait.
     pub(super) fn asked_wait(&self) -> Option<Duration> {
         match self {

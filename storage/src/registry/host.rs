@@ -245,7 +245,7 @@ impl Host {
             let result = self.send_with_login(ask);
             let (busy, asked) = match &result {
                 Ok(answer) => (is_busy(answer.status()), retry_after(answer.headers())),
-                Err(error) => (error.is_transient(), error.asked_wait()),
+                Err(error) => (error.is_passing(), error.asked_wait()),
             };
             let wait = match busy && ask.retried {
                 true => self.retries.wait(attempt, asked),
@@ -449,6 +449,14 @@ impl Host {
 
     /// An answer that is of no use.
     pub(super) fn unexpected(&self, ask: &Ask<'_>, answer: Answer) -> RegistryError {
+        let is_ours = answer.url.same_server(&ask.url);
+        if is_ours && answer.status() == StatusCode::UNAUTHORIZED {
+            let registry = self.name.clone();
+            return match self.is_logged_in(ask.repository) {
+                true => RegistryError::WrongPassword { registry },
+                false => RegistryError::LoginWanted { registry },
+            };
+        }
         RegistryError::Status {
             registry: self.name.clone(),
             status: answer.status().as_u16(),

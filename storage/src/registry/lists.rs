@@ -12,6 +12,8 @@ use crate::web::{StatusCode, Url, header};
 const PAGE_LIMIT: u64 = 16 << 20;
 /// Pages of a list: a registry that never ends is broken.
 const PAGES: usize = 10_000;
+/// Entries of a list, for the same reason.
+const ENTRIES: usize = 1 << 20;
 /// Tags or repositories that are asked for at once.
 const PAGE_ENTRIES: &str = "1000";
 /// docker.io is searched elsewhere than it is pulled from.
@@ -102,11 +104,12 @@ impl Client {
             let page: Page = document(&place.host, answer)?;
             tags.extend(page.tags.unwrap_or_default());
             match next {
-                Some(next) => ask.url = next,
-                None => break,
+                Some(next) if tags.len() < ENTRIES => ask.url = next,
+                Some(_) => break,
+                None => return Ok(tags),
             }
         }
-        Ok(tags)
+        Err(endless(&place.host))
     }
 
     /// At most `limit` repositories of `registry` that have to do with `term`: by its search where it has one, else those
@@ -193,11 +196,20 @@ impl Client {
             );
             match next.filter(|_| hits.len() < limit) {
                 Some(next) => ask.url = next,
-                None => break,
+                None => {
+                    hits.truncate(limit);
+                    return Ok(hits);
+                }
             }
         }
-        hits.truncate(limit);
-        Ok(hits)
+        Err(endless(host))
+    }
+}
+
+fn endless(host: &Host) -> RegistryError {
+    RegistryError::Protocol {
+        registry: host.name.clone(),
+        what: "a list has no end".to_owned(),
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Access, Place, RegistryError, Repository};
 use crate::digest::Digest;
 use crate::manifest::Descriptor;
 use crate::reference::Reference;
-use crate::transfer::{BlobContent, PlaceError, PlaceFailure, Put, RawManifest, Target};
+use crate::transfer::{BlobContent, PlaceError, Put, RawManifest, Target};
 use crate::web::{Method, StatusCode, Url, header};
 
 /// The largest chunk that a registry may ask for, in bytes.
@@ -107,8 +107,12 @@ impl Repository {
         let answer = place.host.send(&ask)?;
         match answer.status() {
             StatusCode::OK => Ok(true),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(self.refusal(&ask, answer)),
-            // Whatever else it says: sending will show.
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
+                if answer.url.same_server(&ask.url) =>
+            {
+                Err(self.refusal(&ask, answer))
+            }
+            // Whatever else it says, or the storage that it sent us to: sending will show.
             _ => Ok(false),
         }
     }
@@ -245,7 +249,7 @@ impl Upload<'_> {
                 // It gets on.
                 (farthest, attempt) = (position.offset, 1);
             }
-            let again = failure.is_transient() || is_lost(&failure);
+            let again = failure.is_passing() || is_lost(&failure);
             let wait = host
                 .retry_wait(attempt, failure.asked_wait())
                 .filter(|_| again);

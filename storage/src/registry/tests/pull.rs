@@ -273,6 +273,23 @@ fn all_pages_of_tags() {
 }
 
 #[test]
+fn a_list_without_an_end_is_refused() {
+    let server = Server::start(|request| {
+        let turn = if request.path.ends_with('a') {
+            'b'
+        } else {
+            'a'
+        };
+        let tags = r#""t","#.repeat(9999);
+        reply(200, format!(r#"{{"tags":[{tags}"t"]}}"#))
+            .with("Link", format!("</v2/a/tags/list?{turn}>; rel=next"))
+    });
+    let name = Reference::parse(&format!("{}/a", server.address)).unwrap();
+    let error = Client::new(settings()).tags(&name).unwrap_err();
+    assert!(error.to_string().ends_with("a list has no end"), "{error}");
+}
+
+#[test]
 fn searches() {
     let hub = Server::start(|request| match request.path.as_str() {
         "/v1/search?q=a%20b&n=2" => reply(

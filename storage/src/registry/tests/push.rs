@@ -227,6 +227,18 @@ fn blobs_that_are_there_are_not_sent() {
     assert_eq!(put(&pushing(&server), &[]).unwrap().0, Put::Present);
 }
 
+/// Signed URLs are for GET only, with some.
+#[test]
+fn a_storage_that_refuses_to_say_is_no_refusal() {
+    let storage = Server::start(|_| reply(403, ""));
+    let to = format!("http://{}/signed", storage.address);
+    let (server, depot) = depot(move |request, _| {
+        (request.method == "HEAD").then(|| reply(307, "").with("Location", to.clone()))
+    });
+    assert_eq!(put(&pushing(&server), &[]).unwrap().0, Put::Sent);
+    assert_eq!(*depot.blob.lock().unwrap(), BLOB);
+}
+
 #[test]
 fn blobs_of_other_repositories_are_mounted() {
     let server = Server::knowing(|address| {

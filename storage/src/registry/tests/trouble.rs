@@ -52,7 +52,10 @@ fn a_server_that_wants_us_to_wait_is_obeyed() {
     pulling(&server).manifest(None).unwrap();
     assert!(begin.elapsed() >= Duration::from_secs(1));
     let server = Server::start(|_| refusal(429, "TOOMANYREQUESTS").with("Retry-After", "3600"));
-    let (message, hint) = said(&*pulling(&server).manifest(None).unwrap_err());
+    let error = pulling(&server).manifest(None).unwrap_err();
+    // Nobody is to try it again in a moment.
+    assert!(!error.is_transient());
+    let (message, hint) = said(&*error);
     let want = format!(
         "{} gets too many requests: said TOOMANYREQUESTS",
         server.address
