@@ -323,6 +323,14 @@ fn files_of_failed_steps_do_not_pile_up() {
     sandbox.rctr("rm c1").ok();
     sandbox.rctr(&format!("rmi {id}")).ok();
     assert_eq!(kept(), 1);
+    // A build that comes from the cache as a whole removes it, too.
+    for _ in 0..2 {
+        dockerfile(&sandbox, "FROM busybox\nRUN echo fine\n");
+        build(&sandbox, "-t img").ok();
+        assert_eq!(kept(), 0);
+        failing("six");
+        assert_eq!(kept(), 1);
+    }
     dockerfile(&sandbox, "FROM busybox\nRUN echo fine\n");
     build(&sandbox, "-t img").ok();
     assert_eq!(kept(), 0);

@@ -13,7 +13,7 @@ pub struct User {
     pub uid: u32,
     /// Group ID.
     pub gid: u32,
-    /// Supplementary groups, each once.
+    /// Supplementary groups, each once, with `gid`.
     pub groups: Vec<u32>,
     /// For `HOME`; `/` without an entry.
     pub home: String,
@@ -101,6 +101,8 @@ pub fn resolve(
     for name in additional {
         found.groups.push(group_id(name, group)?);
     }
+    // As docker since CVE-2022-36109: who is refused as one of the group can't come as another.
+    found.groups.push(found.gid);
     found.groups.sort_unstable();
     found.groups.dedup();
     Ok(found)
@@ -201,21 +203,21 @@ mod tests {
 
     #[test]
     fn names_and_numbers_are_looked_up() {
-        assert_eq!(ids(""), (0, 0, vec![50], "/root".to_owned()));
+        assert_eq!(ids(""), (0, 0, vec![0, 50], "/root".to_owned()));
         assert_eq!(ids("root"), ids("0"));
-        assert_eq!(ids("www"), (33, 33, vec![4, 29], "/var/www".to_owned()));
+        assert_eq!(ids("www"), (33, 33, vec![4, 29, 33], "/var/www".to_owned()));
         assert_eq!(ids("33"), ids("www"));
-        assert_eq!(ids("bare"), (50, 51, vec![], "/".to_owned()));
-        assert_eq!(ids("4711"), (4711, 0, vec![], "/".to_owned()));
+        assert_eq!(ids("bare"), (50, 51, vec![51], "/".to_owned()));
+        assert_eq!(ids("4711"), (4711, 0, vec![0], "/".to_owned()));
         assert_eq!(ids("7").0, 1000, "a name that is a number");
     }
 
     #[test]
     fn an_explicit_group_stands_alone() {
-        assert_eq!(ids("www:staff"), (33, 50, vec![], "/var/www".to_owned()));
-        assert_eq!(ids("www:12"), (33, 12, vec![], "/var/www".to_owned()));
-        assert_eq!(ids("4711:4712"), (4711, 4712, vec![], "/".to_owned()));
-        assert_eq!(ids(":29"), (0, 29, vec![], "/root".to_owned()));
+        assert_eq!(ids("www:staff"), (33, 50, vec![50], "/var/www".to_owned()));
+        assert_eq!(ids("www:12"), (33, 12, vec![12], "/var/www".to_owned()));
+        assert_eq!(ids("4711:4712"), (4711, 4712, vec![4712], "/".to_owned()));
+        assert_eq!(ids(":29"), (0, 29, vec![29], "/root".to_owned()));
         assert_eq!(ids("www:"), ids("www"));
     }
 
@@ -223,7 +225,7 @@ mod tests {
     fn additional_groups_are_added_once() {
         let more = ["audio", "4", "999"].map(str::to_owned);
         let user = resolve("www", &more, PASSWD, GROUP).unwrap();
-        assert_eq!(user.groups, [4, 29, 999]);
+        assert_eq!(user.groups, [4, 29, 33, 999]);
     }
 
     #[test]

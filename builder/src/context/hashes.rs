@@ -49,6 +49,8 @@ pub struct FileHashes {
 #[derive(Debug, Default)]
 struct Table {
     entries: HashMap<Box<[u8]>, Entry>,
+    /// Those whose digests aren't remembered.
+    recent: HashMap<Box<[u8]>, Identity>,
     changed: bool,
 }
 
@@ -93,7 +95,7 @@ impl FileHashes {
         if let Some(entries) = fs::read(&path).ok().and_then(|bytes| decode(&bytes)) {
             hashes.table = Mutex::new(Table {
                 entries,
-                changed: false,
+                ..Table::default()
             });
         }
         hashes.path = Some(path);
@@ -125,14 +127,28 @@ impl FileHashes {
         Some(Digest::from_bytes(entry.digest))
     }
 
+    /// Whether the file `rel` was another one when its digest was found, in this process.
+    #[must_use]
+    pub fn is_other(&self, rel: &Path, stat: &FileStat) -> bool {
+        let table = self.table();
+        let name = rel.as_os_str().as_bytes();
+        let seen = table.entries.get(name).filter(|entry| entry.seen);
+        let known = table.recent.get(name).or(seen.map(|entry| &entry.identity));
+        // Its ctime changes also when it gets one more name.
+        let content = |id: &Identity| (id.dev, id.ino, id.size, id.mtime);
+        known.is_some_and(|known| content(known) != content(&Identity::of(stat)))
+    }
+
     /// Remembers the digest of the file `rel`, whose `stat` was taken before it was read.
     pub fn put(&self, rel: &Path, stat: &FileStat, digest: Digest) {
         let identity = Identity::of(stat);
         let name = rel.as_os_str().as_bytes();
+        let mut table = self.table();
         if identity.mtime.max(identity.ctime) > self.newest || name.len() > usize::from(u16::MAX) {
+            table.recent.insert(name.into(), identity);
             return;
         }
-        let mut table = self.table();
+        table.recent.remove(name);
         if table.entries.len() >= LIMIT && !table.entries.contains_key(name) {
             return;
         }

@@ -88,6 +88,7 @@ fn do_job(job: &mut Job<'_>, source: &Source<'_>, buffer: &mut Vec<u8>) -> Resul
         if entry.kind() != SFlag::S_IFREG {
             continue;
         }
+        source.go_on()?;
         path.truncate(base);
         path.extend_from_slice(entry.name.as_bytes());
         let rel = Path::new(OsStr::from_bytes(&path));
@@ -107,7 +108,7 @@ fn do_job(job: &mut Job<'_>, source: &Source<'_>, buffer: &mut Vec<u8>) -> Resul
                     .map_err(|source| CopyError::Source { source })?,
             ),
         };
-        let (stat, digest) = read(dir, entry, &path, buffer)?;
+        let (stat, digest) = read(source, dir, entry, &path, buffer)?;
         if let Some(hashes) = source.hashes {
             hashes.put(rel, &stat, digest);
         }
@@ -118,6 +119,7 @@ fn do_job(job: &mut Job<'_>, source: &Source<'_>, buffer: &mut Vec<u8>) -> Resul
 
 /// The digest of a file's content, and of its attributes where it has some.
 fn read(
+    source: &Source<'_>,
     dir: &OpenDir,
     entry: &Entry,
     path: &[u8],
@@ -135,7 +137,10 @@ fn read(
     loop {
         match file.read(buffer) {
             Ok(0) => break,
-            Ok(count) => hasher.update(&buffer[..count]),
+            Ok(count) => {
+                hasher.update(&buffer[..count]);
+                source.go_on()?;
+            }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(failed(error)),
         }

@@ -71,6 +71,9 @@ pub enum CopyError {
         /// Which.
         url: String,
     },
+    /// The build was ended.
+    #[error("the build was interrupted")]
+    Canceled,
     /// A file was changed while it was copied.
     #[error("\"{path}\" was changed while it was copied")]
     Changed {
@@ -186,7 +189,8 @@ impl Explain for CopyError {
             Self::Pattern { .. }
             | Self::Socket { .. }
             | Self::Links { .. }
-            | Self::NotFetched { .. } => None,
+            | Self::NotFetched { .. }
+            | Self::Canceled => None,
         }
     }
 }

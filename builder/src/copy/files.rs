@@ -20,7 +20,7 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchownat, linkat, symlinkat};
 use rctr_storage::layer::merged::{MergedDir, OpenDir, join};
 use rctr_storage::tarfile::{Entry as TarEntry, Kind};
-use rctr_storage::tree::{attributes, copy_content};
+use rctr_storage::tree::{attributes, copy_while};
 
 use super::CopyError;
 use super::chmod::Chmod;
@@ -31,6 +31,9 @@ use super::walk::THREADS;
 
 /// Files that one thread takes at a time.
 const PORTION: usize = 128;
+
+/// Bytes of a large file that are copied before it is asked whether to go on: 64 MiB.
+const CHUNK: usize = 64 << 20;
 
 /// For a new file.
 pub(super) const NEW: OFlag = OFlag::O_WRONLY
@@ -50,7 +53,7 @@ pub(super) struct Copier<'a> {
     /// `--chmod`.
     pub(super) chmod: Option<&'a Chmod>,
     /// copy_file_range(2) doesn't work between these file systems.
-    pub(super) by_hand: AtomicBool,
+    pub(super) without_range: AtomicBool,
 }
 
 /// Files of one directory that one thread copies.
@@ -166,6 +169,7 @@ impl Copier<'_> {
             .map_err(|source| CopyError::Source { source })?;
         let to = self.target.open(job.to)?;
         for entry in job.entries.iter().filter(|entry| !has_several_names(entry)) {
+            self.source.go_on()?;
             self.entry(&from, job.from, entry, &to, job.to, &entry.name)?;
         }
         Ok(())
@@ -257,7 +261,16 @@ impl Copier<'_> {
             .map_err(|errno| CopyError::target("create", &path())(errno))?;
         let file = File::from(made);
         self.content(&source, &file, &stat)
-            .map_err(|error| CopyError::target("write", &path())(error))?;
+            .map_err(|error| match self.source.go_on() {
+                Err(canceled) => canceled,
+                Ok(()) => CopyError::target("write", &path())(error),
+            })?;
+        let after = fstat(&source).map_err(|errno| CopyError::source("read", &shown())(errno))?;
+        if !same_content(&stat, &after) || self.source.has_changed(&shown(), &after) {
+            return Err(CopyError::Changed {
+                path: rctr_storage::layer::merged::shown(&shown()),
+            });
+        }
         if tar.kind != Kind::File {
             attributes::mark_device(&file, &tar)
                 .map_err(|error| CopyError::target("mark the device", &path())(error))?;
@@ -349,12 +362,15 @@ impl Copier<'_> {
     fn content(&self, from: &File, to: &File, stat: &FileStat) -> std::io::Result<()> {
         let size = stat.st_size.cast_unsigned();
         let has_holes = stat.st_blocks.cast_unsigned().saturating_mul(512) < size;
-        if has_holes || self.by_hand.load(Ordering::Relaxed) {
-            return copy_content(from, to, size);
+        if has_holes || self.without_range.load(Ordering::Relaxed) {
+            return self.by_hand(from, to, size);
         }
         let mut left = usize::try_from(size).unwrap_or(usize::MAX);
         while left > 0 {
-            match copy_file_range(from, None, to, None, left) {
+            if left as u64 != size && self.source.go_on().is_err() {
+                return Err(Errno::ECANCELED.into());
+            }
+            match copy_file_range(from, None, to, None, left.min(CHUNK)) {
                 // It became shorter meanwhile.
                 Ok(0) => break,
                 Ok(count) => left -= count,
@@ -362,13 +378,20 @@ impl Copier<'_> {
                 Err(
                     Errno::EXDEV | Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP | Errno::EPERM,
                 ) if left as u64 == size => {
-                    self.by_hand.store(true, Ordering::Relaxed);
-                    return copy_content(from, to, size);
+                    self.without_range.store(true, Ordering::Relaxed);
+                    return self.by_hand(from, to, size);
                 }
                 Err(errno) => return Err(errno.into()),
             }
         }
         Ok(())
+    }
+
+    fn by_hand(&self, from: &File, to: &File, size: u64) -> std::io::Result<()> {
+        copy_while(from, to, size, &|| match self.source.go_on() {
+            Err(_) => Err(Errno::ECANCELED.into()),
+            Ok(()) => Ok(()),
+        })
     }
 
     /// A link, pipe or device. A device can't be made here: an empty file with a mark stands for it.
@@ -450,6 +473,12 @@ impl Copier<'_> {
             path,
         )
     }
+}
+
+/// Whether a file is as it was.
+fn same_content(before: &FileStat, after: &FileStat) -> bool {
+    let of = |stat: &FileStat| (stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
+    of(before) == of(after)
 }
 
 fn has_several_names(entry: &Entry) -> bool {

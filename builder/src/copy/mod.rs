@@ -33,6 +33,7 @@ use rctr_storage::digest::{Digest, Hasher};
 use rctr_storage::layer::merged::{Merged, MergedDir};
 
 use crate::context::{Context, Ignore};
+use crate::engine::run::Cancel;
 use crate::plan::{CopyStep, PlannedSource};
 use chmod::Chmod;
 pub use error::CopyError;
@@ -77,19 +78,22 @@ pub struct CopyOrder<'a> {
     pub upper: PathBuf,
     /// `SOURCE_DATE_EPOCH`: no time is later.
     pub epoch: Option<i64>,
+    /// Ends it at once.
+    pub cancel: Option<&'a Cancel>,
 }
 
 /// The content key of what `step` selects in `from` and of its `remotes`, and whether it is there at all.
 ///
 /// # Errors
-/// When a source is missing, ignored or unreadable.
+/// When a source is missing, ignored or unreadable, or `cancel` was said.
 pub fn digest(
     step: &CopyStep,
     from: &SourceTree<'_>,
     remotes: &[Remote],
+    cancel: Option<&Cancel>,
 ) -> Result<Selection, CopyError> {
     let nothing = Ignore::none();
-    let source = open(from, &nothing)?;
+    let source = open(from, &nothing, cancel)?;
     let mut remotes = remotes.iter();
     let mut hasher = Hasher::new();
     let mut inputs = Vec::new();
@@ -150,18 +154,24 @@ fn checked_out<'a>(path: &Path, nothing: &'a Ignore) -> Result<Source<'a>, CopyE
         tree: Merged::plain(path).map_err(|source| CopyError::Source { source })?,
         ignore: nothing,
         hashes: None,
+        cancel: None,
         keeps_owners: false,
         name: "the repository".to_owned(),
     })
 }
 
-fn open<'a>(from: &SourceTree<'a>, nothing: &'a Ignore) -> Result<Source<'a>, CopyError> {
+fn open<'a>(
+    from: &SourceTree<'a>,
+    nothing: &'a Ignore,
+    cancel: Option<&'a Cancel>,
+) -> Result<Source<'a>, CopyError> {
     let failed = |source| CopyError::Source { source };
     Ok(match from {
         SourceTree::Context(context) | SourceTree::Directory(context) => Source {
             tree: Merged::plain(&context.root).map_err(failed)?,
             ignore: &context.ignore,
             hashes: Some(&context.hashes),
+            cancel,
             keeps_owners: false,
             name: match from {
                 SourceTree::Context(_) => "the build context".to_owned(),
@@ -172,6 +182,7 @@ fn open<'a>(from: &SourceTree<'a>, nothing: &'a Ignore) -> Result<Source<'a>, Co
             tree: Merged::of_layers(layers).map_err(failed)?,
             ignore: nothing,
             hashes: None,
+            cancel,
             keeps_owners: true,
             name: "the stage or image that --from names".to_owned(),
         },
@@ -186,7 +197,7 @@ fn open<'a>(from: &SourceTree<'a>, nothing: &'a Ignore) -> Result<Source<'a>, Co
 pub fn copy(order: &CopyOrder<'_>) -> Result<(), CopyError> {
     let step = order.step;
     let nothing = Ignore::none();
-    let source = open(&order.from, &nothing)?;
+    let source = open(&order.from, &nothing, order.cancel)?;
     let chmod = step.chmod.as_deref().map(Chmod::parse).transpose()?;
     let chown = match &step.chown {
         Some(spec) => {
@@ -206,7 +217,7 @@ pub fn copy(order: &CopyOrder<'_>) -> Result<(), CopyError> {
             target: &target,
             chown,
             chmod: chmod.as_ref(),
-            by_hand: AtomicBool::new(false),
+            without_range: AtomicBool::new(false),
         },
     };
     let mut remotes = order.remotes.iter();
@@ -339,7 +350,7 @@ impl Copying<'_> {
             step: self.step,
             copier: Copier {
                 source: &source,
-                by_hand: AtomicBool::new(false),
+                without_range: AtomicBool::new(false),
                 ..self.copier
             },
         };

@@ -17,6 +17,7 @@ use super::near::near;
 use super::resolve::{Hides, Place, Resolved, clean, resolve};
 use super::walk::{Filter, walk};
 use crate::context::{FileHashes, Ignore, pattern};
+use crate::engine::run::Cancel;
 use crate::plan::CopyStep;
 
 /// A tree that files are copied from.
@@ -26,10 +27,29 @@ pub(super) struct Source<'a> {
     pub(super) ignore: &'a Ignore,
     /// Digests that are known.
     pub(super) hashes: Option<&'a FileHashes>,
+    /// Ends what reads it.
+    pub(super) cancel: Option<&'a Cancel>,
     /// Whether owners are kept: those of a context are the host's and mean nothing.
     pub(super) keeps_owners: bool,
     /// For messages: `the build context`.
     pub(super) name: String,
+}
+
+impl Source<'_> {
+    /// Whether the build goes on.
+    pub(super) fn go_on(&self) -> Result<(), CopyError> {
+        match self.cancel.is_some_and(Cancel::is_canceled) {
+            true => Err(CopyError::Canceled),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether the file at `path` isn't the one any more of which the key was made.
+    pub(super) fn has_changed(&self, path: &[u8], stat: &FileStat) -> bool {
+        let path = Path::new(OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path)));
+        self.hashes
+            .is_some_and(|hashes| hashes.is_other(path, stat))
+    }
 }
 
 /// What a source, or one match of a pattern, is.

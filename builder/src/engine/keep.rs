@@ -95,14 +95,17 @@ impl Engine<'_> {
         Digest::of(format!("{}#{label}", self.place).as_bytes())
     }
 
-    /// Removes what a failed step of this stage has left in an earlier build, unless somebody has named it or uses it.
-    /// Needs ids.
-    pub(super) fn forget_kept(&self, stage: usize) {
-        let Some(id) = self.store.memo(MEMO, &self.kept_key(stage)) else {
-            return;
-        };
+    /// What a failed step of this stage has left in an earlier build, unless somebody has named it.
+    pub(super) fn kept(&self, stage: usize) -> Option<Digest> {
+        let id = self.store.memo(MEMO, &self.kept_key(stage))?;
         let unnamed = |image: &Image| image.tags.is_empty() && image.digests.is_empty();
-        if self.store.find_image(&id.hex()).is_ok_and(|i| unnamed(&i)) {
+        let found = self.store.find_image(&id.hex());
+        found.is_ok_and(|image| unnamed(&image)).then_some(id)
+    }
+
+    /// Removes that, unless somebody uses it. Needs ids.
+    pub(super) fn forget_kept(&self, stage: usize) {
+        if let Some(id) = self.kept(stage) {
             // A container of it is the user's: then it stays.
             let _ = self.store.remove_image(&id.hex(), RemoveImage::default());
         }

@@ -141,7 +141,8 @@ impl Engine<'_> {
                 .is_some_and(|s| s.steps.len() == self.plan.stages[index].steps.len())
         };
         let (driver, stages): (_, Vec<Finished>) = if partial.iter().enumerate().all(complete) {
-            (None, partial.into_iter().flatten().collect())
+            let driver = self.forget_all_kept();
+            (driver, partial.into_iter().flatten().collect())
         } else {
             // What other caches have can only be told later.
             if self.travelling.is_empty() {
@@ -159,6 +160,19 @@ impl Engine<'_> {
             driver,
             stages,
         })
+    }
+
+    /// Removes what failed steps have left of stages that are in the cache.
+    fn forget_all_kept(&self) -> Option<Driver> {
+        let stages = 0..self.plan.stages.len();
+        let with_kept: Vec<usize> = stages.filter(|s| self.kept(*s).is_some()).collect();
+        if with_kept.is_empty() {
+            return None;
+        }
+        // Where that isn't possible no step has ever failed.
+        let driver = self.host.enter().ok()?;
+        with_kept.iter().for_each(|stage| self.forget_kept(*stage));
+        Some(driver)
     }
 
     /// Makes the image of [`assemble`](Self::assemble), with the request's tags.

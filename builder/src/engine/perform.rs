@@ -15,7 +15,7 @@ use super::run::{self, Lowers, ResolvedMount, RunError, RunOrder};
 use super::step::{At, Known};
 use super::{BuildError, Engine, StepFailure, keep};
 use crate::context::Context;
-use crate::copy::{self, CopyOrder, WorkdirOrder};
+use crate::copy::{self, CopyError, CopyOrder, WorkdirOrder};
 use crate::event::Stream;
 use crate::plan::{CopyStep, Operation, RunMount, RunMountFrom, RunStep, Sharing, WorkdirStep};
 use crate::source::Place;
@@ -158,9 +158,11 @@ impl Engine<'_> {
             lowers: &work.growing.hold().paths,
             upper: upper.clone(),
             epoch: self.plan.epoch,
+            cancel: Some(self.cancel),
         };
         match copy::copy(&order) {
             Ok(()) => Ok(upper),
+            Err(CopyError::Canceled) => Err(BuildError::Canceled),
             Err(error) => Err(self.failed(work.at, work.vertex, Box::new(error), Vec::new(), None)),
         }
     }

@@ -18,7 +18,7 @@ use super::key::{self, Inputs};
 use super::perform::{Upper, Work};
 use super::{BuildError, Engine, Finished, FinishedStep, Vertices, explain, needs};
 use crate::context::Context;
-use crate::copy::{self, SourceTree};
+use crate::copy::{self, CopyError, SourceTree};
 use crate::plan::{
     CopyFrom, CopyStep, Operation, PlannedSource, RunMount, RunMountFrom, RunStep, Step,
 };
@@ -381,6 +381,7 @@ impl Engine<'_> {
                 let (key, inputs) = inputs.finish();
                 Keyed { key, inputs }
             })),
+            Err(BuildError::Canceled) => Err(BuildError::Canceled),
             Err(error) => {
                 vertex.started();
                 vertex.failed(error.to_string());
@@ -471,7 +472,12 @@ impl Engine<'_> {
             step,
             &source.tree(),
             &self.remotes.of(step, self.store, vertex)?,
-        )?;
+            Some(self.cancel),
+        );
+        let selection = match selection {
+            Err(CopyError::Canceled) => return Err(BuildError::Canceled),
+            other => other?,
+        };
         if let Some(memo) = memo {
             self.store.set_memo(SELECTION, &memo, &selection.digest)?;
             self.travelling.note(memo, selection.digest);

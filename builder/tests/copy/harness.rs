@@ -105,6 +105,7 @@ impl Place {
             lowers,
             upper: upper.clone(),
             epoch,
+            cancel: None,
         })
         .map(|()| upper)
     }
@@ -120,7 +121,12 @@ impl Place {
 
     pub(crate) fn digest(&self, step: &CopyStep) -> Result<String, CopyError> {
         let context = self.context();
-        let selection = copy::digest(step, &SourceTree::Context(&context), &self.remotes.borrow())?;
+        let selection = copy::digest(
+            step,
+            &SourceTree::Context(&context),
+            &self.remotes.borrow(),
+            None,
+        )?;
         context.hashes.save().unwrap();
         Ok(selection.digest.to_string())
     }

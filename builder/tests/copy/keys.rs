@@ -3,8 +3,10 @@
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::os::unix::fs::chown;
+use std::time::{Duration, SystemTime};
 
-use rctr_builder::copy::{self, SourceTree};
+use rctr_builder::copy::{self, CopyError, CopyOrder, SourceTree};
+use rctr_builder::engine::run::Cancel;
 use rctr_builder::plan::{CopyStep, PlannedSource};
 
 use crate::harness::{Place, link, mode, set_time, step, write};
@@ -82,7 +84,13 @@ pub(crate) fn keys_tell_what_matters(place: &Place) {
     };
     assert_ne!(place.digest(&excluded).unwrap(), first);
     let context = place.context();
-    let selection = copy::digest(&step(&["d"], "/x"), &SourceTree::Context(&context), &[]).unwrap();
+    let selection = copy::digest(
+        &step(&["d"], "/x"),
+        &SourceTree::Context(&context),
+        &[],
+        None,
+    )
+    .unwrap();
     let what: Vec<_> = selection
         .inputs
         .iter()
@@ -98,11 +106,59 @@ pub(crate) fn keys_of_stages(place: &Place) {
     let layers = [stage.clone()];
     let key = || {
         let from = SourceTree::Layers(&layers);
-        copy::digest(&step(&["/out"], "/x"), &from, &[])
+        copy::digest(&step(&["/out"], "/x"), &from, &[], None)
             .unwrap()
             .digest
     };
     let first = key();
     chown(stage.join("out/a"), Some(5), Some(5)).unwrap();
     assert_ne!(first, key(), "owners of stages are kept");
+}
+
+pub(crate) fn what_is_changed_between_key_and_copy_is_refused(place: &Place) {
+    place.file("d/same", "same");
+    let path = place.file("d/file", "one");
+    // Files that were just made are told apart as well as old ones.
+    for age in [0, 3600] {
+        let time = SystemTime::now() - Duration::from_secs(age);
+        File::open(&path).unwrap().set_modified(time).unwrap();
+        let context = place.context();
+        let from = || SourceTree::Context(&context);
+        let step = step(&["d"], "/x");
+        copy::digest(&step, &from(), &[], None).unwrap();
+        place.run_from(&step, from(), &[], None).unwrap();
+        place.file("d/file", "longer");
+        let error = place.run_from(&step, from(), &[], None).unwrap_err();
+        assert!(
+            matches!(&error, CopyError::Changed { path } if path == "/d/file"),
+            "{error}"
+        );
+        copy::digest(&step, &from(), &[], None).unwrap();
+        place.run_from(&step, from(), &[], None).unwrap();
+    }
+}
+
+pub(crate) fn a_build_that_is_ended_reads_no_more(place: &Place) {
+    place.file("d/file", "one");
+    let context = place.context();
+    let from = || SourceTree::Context(&context);
+    let step = step(&["d"], "/x");
+    let cancel = Cancel::new().unwrap();
+    let copied = |cancel: &Cancel| {
+        let order = CopyOrder {
+            step: &step,
+            from: from(),
+            remotes: &[],
+            lowers: &[],
+            upper: place.new_dir(),
+            epoch: None,
+            cancel: Some(cancel),
+        };
+        copy::copy(&order)
+    };
+    copied(&cancel).unwrap();
+    cancel.cancel();
+    assert!(matches!(copied(&cancel), Err(CopyError::Canceled)));
+    let digest = copy::digest(&step, &from(), &[], Some(&cancel));
+    assert!(matches!(digest, Err(CopyError::Canceled)));
 }

@@ -57,6 +57,8 @@ const ALL: &[Test] = tests![
     archives::urls_and_repositories,
     keys::keys_tell_what_matters,
     keys::keys_of_stages,
+    keys::what_is_changed_between_key_and_copy_is_refused,
+    keys::a_build_that_is_ended_reads_no_more,
     speed::many_files,
 ];
 

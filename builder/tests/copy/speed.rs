@@ -48,7 +48,13 @@ fn measure(place: &Place, context: &Path) {
     let key = || {
         let context = place.context();
         let start = Instant::now();
-        copy::digest(&step(&["."], "/app"), &SourceTree::Context(&context), &[]).unwrap();
+        copy::digest(
+            &step(&["."], "/app"),
+            &SourceTree::Context(&context),
+            &[],
+            None,
+        )
+        .unwrap();
         let time = start.elapsed();
         context.hashes.save().unwrap();
         time

@@ -215,7 +215,7 @@ pub(crate) fn parse(matches: &ArgMatches) -> Result<BuildRequest, Failure> {
         .collect::<Result<_, _>>()?;
     let mut request = BuildRequest {
         target: text(matches, "target").map(str::to_owned),
-        build_args: from_environment(&list(matches, "build-arg")),
+        build_args: from_environment(&list(matches, "build-arg"))?,
         platform: wanted_platform(matches)?,
         labels: pairs(&list(matches, "label")),
         tags,
@@ -289,7 +289,10 @@ pub(crate) fn parse(matches: &ArgMatches) -> Result<BuildRequest, Failure> {
 
 /// A tag as `-t` wants it: a name without a digest.
 pub(super) fn tagged(text: &str) -> Result<Reference, String> {
-    let reference = Reference::parse(text).map_err(|e| e.to_string())?;
+    let reference = Reference::parse(text).map_err(|error| match error.hint() {
+        Some(hint) => format!("{error} ({hint})"),
+        None => error.to_string(),
+    })?;
     match reference.digest {
         Some(_) => Err("a tag can't have a digest".to_owned()),
         None => Ok(reference),
@@ -307,14 +310,19 @@ fn words_of(matches: &ArgMatches, flag: &str) -> Vec<String> {
         .collect()
 }
 
-fn from_environment(words: &[String]) -> BTreeMap<String, String> {
-    words
-        .iter()
-        .filter_map(|word| match word.split_once('=') {
-            Some((name, value)) => Some((name.to_owned(), value.to_owned())),
-            None => Some((word.clone(), env::var(word).ok()?)),
-        })
-        .collect()
+fn from_environment(words: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    let mut args = BTreeMap::new();
+    for word in words {
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (word.as_str(), env::var(word).ok()),
+        };
+        if name.is_empty() {
+            return Err(bad("build-arg", word, "it has no name: want NAME=VALUE"));
+        }
+        args.extend(value.map(|value| (name.to_owned(), value)));
+    }
+    Ok(args)
 }
 
 fn wanted_platform(matches: &ArgMatches) -> Result<Option<Platform>, Failure> {
@@ -458,6 +466,10 @@ mod tests {
         .unwrap();
         assert_eq!(got.tags.len(), 2);
         assert_eq!(got.build_args["X"], "1=2");
+        let nameless = request(&["--build-arg", "=x"]).unwrap_err();
+        assert!(nameless.message.contains("no name"), "{}", nameless.message);
+        let spaced = request(&["-t", "Foo Bar"]).unwrap_err();
+        assert!(spaced.message.contains("NAME[:TAG]"), "{}", spaced.message);
         assert_eq!(got.platform.unwrap().architecture, "amd64");
         assert_eq!(got.extra_hosts, [("h".to_owned(), "1.2.3.4".to_owned())]);
         assert_eq!((got.ulimits.len(), got.shm_size), (1, Some(1 << 20)));

@@ -167,6 +167,19 @@ pub(crate) fn archive(
 /// # Errors
 /// When one can't be read or the other written.
 pub fn copy(from: &File, to: &File, size: u64) -> io::Result<()> {
+    copy_while(from, to, size, &|| Ok(()))
+}
+
+/// The same, as long as `go_on` has no error.
+///
+/// # Errors
+/// As [`copy`], and that of `go_on`.
+pub fn copy_while(
+    from: &File,
+    to: &File,
+    size: u64,
+    go_on: &dyn Fn() -> io::Result<()>,
+) -> io::Result<()> {
     if size == 0 || sys::clone_file(from, to).is_ok() {
         return Ok(());
     }
@@ -184,6 +197,7 @@ pub fn copy(from: &File, to: &File, size: u64) -> io::Result<()> {
         }
         end = write_with_holes(to, &buffer[..count], at, end)?;
         at += count as u64;
+        go_on()?;
     }
     if end < size {
         ftruncate(to, size.cast_signed())?;

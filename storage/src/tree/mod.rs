@@ -24,7 +24,7 @@ mod unpack;
 pub(crate) mod walk;
 
 pub use clamp::clamp_times;
-pub use content::{copy as copy_content, extract};
+pub use content::{copy as copy_content, copy_while, extract};
 pub(crate) use copy::{Copier, READ};
 pub use copy::{copy_up, size};
 pub use give::give;
