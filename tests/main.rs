@@ -29,6 +29,7 @@ mod network;
 mod platform;
 mod registry;
 mod registry_faults;
+mod registry_platforms;
 mod registry_tools;
 mod run;
 mod security;

@@ -103,7 +103,7 @@ fn usage(name: &str, error: &clap::Error) -> Failure {
 }
 
 /// Docker's commands that are missing here (looked up only when no verb has the name), and what to do instead.
-const NOT_YET: [(&str, &str); 11] = [
+const NOT_YET: [(&str, &str); 10] = [
     ("compose", "start the containers one by one"),
     (
         "network",
@@ -115,10 +115,6 @@ const NOT_YET: [(&str, &str); 11] = [
     ("events", "`rctr ps -a` shows what there is"),
     ("update", "limits are set by `rctr run`"),
     ("context", "there is no daemon to choose"),
-    (
-        "manifest",
-        "`rctr push --all-platforms` puts images of several platforms into a registry",
-    ),
     ("swarm", "rctr is for one host"),
     ("plugin", "there are none"),
 ];

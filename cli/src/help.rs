@@ -15,11 +15,12 @@ const COMMON: [&str; 13] = [
     "load",
 ];
 /// Groups and what is in them.
-const GROUPS: [(&str, &str); 7] = [
+const GROUPS: [(&str, &str); 8] = [
     ("container", "Everything about containers"),
     ("image", "Everything about images"),
     ("builder", "The build cache, and the logs of builds"),
     ("buildx", "The same as builder"),
+    ("manifest", "Indexes of images for several platforms"),
     ("network", "Everything about networks"),
     ("volume", "Everything about volumes"),
     ("system", "The store as a whole"),

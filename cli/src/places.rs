@@ -26,6 +26,11 @@ pub(crate) fn parse(word: &str) -> Result<Place, Failure> {
     })
 }
 
+/// Whether a word says by a transport's name that the image is elsewhere.
+pub(crate) fn is_elsewhere(word: &str) -> bool {
+    !matches!(Place::parse(word), Ok(Place::Store(_)) | Err(_))
+}
+
 /// Opens a place that isn't the store.
 ///
 /// # Errors

@@ -28,6 +28,23 @@ impl Registries {
     /// # Errors
     /// When registries.conf is damaged.
     pub(crate) fn new(matches: &ArgMatches) -> Result<Self, Failure> {
+        let on = |flag| matches.try_get_one::<bool>(flag).ok().flatten().copied();
+        let verify = match on("insecure") {
+            Some(true) => Some(false),
+            _ => on("tls-verify"),
+        };
+        Self::with(verify)
+    }
+
+    /// As the environment says.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn of_environment() -> Result<Self, Failure> {
+        Self::with(None)
+    }
+
+    fn with(tls_verify: Option<bool>) -> Result<Self, Failure> {
         let keys = Arc::new(keys());
         let dirs = Dirs::find();
         let settings = Settings {
@@ -35,7 +52,7 @@ impl Registries {
             conf: RegistriesConf::load(&dirs.conf)?,
             certs_dirs: dirs.certs,
             credentials: Arc::clone(&keys) as Arc<dyn Credentials>,
-            tls_verify: matches.get_one::<bool>("tls-verify").copied(),
+            tls_verify,
             ..Settings::default()
         };
         Ok(Self {

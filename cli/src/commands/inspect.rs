@@ -5,6 +5,7 @@ use rctr_storage::Store;
 use rctr_storage::container::{Container, ContainerError};
 use rctr_storage::digest::DiffId;
 use rctr_storage::manifest::Platform;
+use rctr_storage::transfer;
 use rctr_storage::volume::VolumeError;
 use serde::Serialize;
 use serde_json::Value;
@@ -13,10 +14,11 @@ use super::{sizes, words};
 use crate::command::Verb;
 use crate::context::Context;
 use crate::format::template_failure;
-use crate::output;
+use crate::registries::Registries;
 use crate::report::Failure;
 use crate::template::{Data, Schema, Template};
 use crate::view::inspect;
+use crate::{output, places};
 
 /// `inspect`.
 pub(crate) const VERB: Verb = Verb {
@@ -141,6 +143,9 @@ fn look(
             Err(error) => return Err(error.into()),
         }
     }
+    if kind == "image" && places::is_elsewhere(name) {
+        return elsewhere(store, name, platform);
+    }
     if any || kind == "image" {
         match words::find_image(store, name, platform) {
             Ok(image) => {
@@ -159,6 +164,22 @@ fn look(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// An image of a registry, a layout or an archive, without its layers.
+fn elsewhere(store: &Store, name: &str, platform: Option<&Platform>) -> Result<Found, Failure> {
+    let registries = Registries::of_environment()?;
+    let from = places::source(&registries, store, &places::parse(name)?)?;
+    let mut image = transfer::look_at_image(&*from.source, platform)?;
+    image.tags = from
+        .names
+        .into_iter()
+        .filter(|name| name.digest.is_none())
+        .collect();
+    Ok((
+        inspect::image::document(&image, &[]),
+        inspect::image::SCHEMA,
+    ))
 }
 
 fn container_of(

@@ -27,6 +27,7 @@ mod inspect;
 mod load;
 mod login;
 mod logs;
+mod manifest;
 mod port;
 mod prune;
 mod ps;
@@ -76,6 +77,11 @@ pub(crate) const VERBS: &[Verb] = &[
     login::LOGIN,
     login::LOGOUT,
     logs::VERB,
+    manifest::ANNOTATE,
+    manifest::CREATE,
+    manifest::INSPECT,
+    manifest::PUSH,
+    manifest::REMOVE,
     port::VERB,
     prune::CONTAINER,
     prune::IMAGE,

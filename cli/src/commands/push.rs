@@ -123,24 +123,33 @@ struct Push<'a> {
 
 impl Push<'_> {
     fn image(&self, name: &str, to: &Place) -> Result<(), Failure> {
-        let image = self.find(name)?;
-        let target = places::target(self.registries, to)?;
-        let options = PushOptions {
-            mount_from: target
-                .repository()
-                .map(|to| same_registry(&image, &to))
-                .unwrap_or_default(),
-            ..self.options.clone()
+        // An index that was kept as a whole goes as a whole.
+        let index = match self.platform {
+            None => self.store.find_index(name)?,
+            Some(_) => None,
         };
+        let target = places::target(self.registries, to)?;
         let look = if self.quiet {
             Look::Quiet
         } else {
             Look::auto()
         };
         let display = Display::start(look, Way::Push);
-        let pushed = transfer::push(self.store, &image, &*target, &options, &display);
+        let pushed = match index {
+            Some((index, _)) => {
+                transfer::push_index(self.store, &index, &*target, &self.options, &display)?
+            }
+            None => {
+                let image = self.find(name)?;
+                let to = target.repository();
+                let options = PushOptions {
+                    mount_from: to.map_or_else(Vec::new, |to| same_registry(&image, &to)),
+                    ..self.options.clone()
+                };
+                transfer::push(self.store, &image, &*target, &options, &display)?
+            }
+        };
         display.finish();
-        let pushed = pushed?;
         let shown = match to {
             Place::Registry(name) if self.quiet => super::pull::full(name),
             Place::Registry(name) => name.tag.clone().unwrap_or_default(),

@@ -9,6 +9,7 @@
 //! | [`partial`], [`fetch`] | blobs that came in part, and the stream that goes on from there |
 //! | [`push`](mod@push) | from the store to a target |
 //! | [`copy`](mod@copy) | from place to place |
+//! | [`look`](mod@look) | what a source has, without its layers |
 //! | [`content`], [`compress`] | what is sent: a blob as it is, or a layer compressed anew, on all cores |
 //! | [`documents`] | manifest and config, and which one of an index |
 //! | [`retry`] | how often, after which pause |
@@ -20,6 +21,7 @@ mod documents;
 mod error;
 mod fetch;
 mod jobs;
+mod look;
 mod mounts;
 pub(crate) mod partial;
 mod pull;
@@ -28,6 +30,7 @@ mod retry;
 
 pub use copy::{CopyOptions, copy};
 pub use error::{Cause, TransferError};
+pub use look::{look, look_at_image};
 pub use pull::{PullOptions, Pulled, pull};
 pub use push::{Compression, PushOptions, Pushed, push, push_index};
 pub use retry::Patience;

@@ -192,6 +192,10 @@ impl Explain for TransportError {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                     format!("free space where {} is", path.display())
                 }
+                io::ErrorKind::NotFound => "check the path".to_owned(),
+                io::ErrorKind::PermissionDenied => {
+                    format!("check owner and mode of {}", path.display())
+                }
                 _ => return None,
             },
             Self::Archive { source, .. } => return source.hint(),
