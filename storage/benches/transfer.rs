@@ -1,8 +1,8 @@
 //! Times pull and push beside what they are made of, and tells the memory that they took.
 //!
-//! `cargo bench -p rctr-storage --profile fast --bench transfer -- TAR DIR [ROUNDS]`: an image of TAR as its one layer, with gzip
-//! and with zstd, in a file on DIR; hashing it, decompressing it, pulling it and pushing it anew take turns. Without TAR
-//! nothing is done.
+//! `cargo bench -p rctr-storage --profile fast --bench transfer -- TAR DIR [ROUNDS [LEVEL…]]`: an image of TAR as its one layer, with
+//! gzip and with zstd, in a file on DIR; hashing it, decompressing it, pulling it and pushing it anew at each LEVEL take turns.
+//! Besides the time it tells the processors' time, which others on the machine change less. Without TAR nothing is done.
 
 #![expect(clippy::print_stdout, reason = "a bench talks to its user")]
 
@@ -10,6 +10,7 @@ use std::error::Error;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rctr_storage::Store;
@@ -34,13 +35,15 @@ fn main() -> Result<(), Failure> {
         return Ok(());
     };
     let rounds = rest.first().map_or(Ok(5), |word| word.parse())?;
+    let levels = rest.iter().skip(1).map(|word| word.parse());
+    let levels: Vec<i32> = levels.collect::<Result<_, _>>()?;
     let (tar, dir) = (PathBuf::from(tar), PathBuf::from(dir));
     for (name, compression) in [("gzip", Compression::Gzip), ("zstd", Compression::Zstd)] {
         let served = Served::make(&tar, &dir, compression)?;
-        let mut times: Vec<(&str, Vec<Duration>)> = Vec::new();
+        let mut times: Vec<(String, Vec<Taken>)> = Vec::new();
         let mut memory = [0; 2];
         for _ in 0..rounds {
-            let taken = round(&served, &dir, compression, &mut memory)?;
+            let taken = round(&served, &dir, (compression, &levels), &mut memory)?;
             for (at, (name, taken)) in taken.into_iter().enumerate() {
                 match times.get_mut(at) {
                     Some((_, times)) => times.push(taken),
@@ -55,12 +58,18 @@ fn main() -> Result<(), Failure> {
         );
         for (name, times) in &mut times {
             times.sort();
-            let seconds = |at: usize| times[at].as_secs_f64();
+            let seconds = |at: usize| times[at].wall.as_secs_f64();
+            let busy = times
+                .iter()
+                .map(|taken| taken.busy)
+                .min()
+                .unwrap_or_default();
             println!(
-                "  {name:12} median {:.3} s   {:.3} … {:.3}",
+                "  {name:16} median {:.3} s   {:.3} … {:.3}   processors {:.3} s",
                 seconds(times.len() / 2),
                 seconds(0),
-                seconds(times.len() - 1)
+                seconds(times.len() - 1),
+                busy.as_secs_f64()
             );
         }
         let [pulling, pushing] = memory;
@@ -147,8 +156,9 @@ impl Source for Served {
     }
 }
 
-/// Reads all and keeps nothing.
-struct Nowhere;
+/// Reads all and counts the bytes.
+#[derive(Default)]
+struct Nowhere(AtomicU64);
 
 impl Target for Nowhere {
     fn shown(&self) -> String {
@@ -163,7 +173,8 @@ impl Target for Nowhere {
         _: &dyn Fn(u64),
     ) -> Result<Put, PlaceError> {
         let mut stream = content.open(0).expect("the layer can be read");
-        io::copy(&mut stream, &mut io::sink()).expect("the layer can be read");
+        let size = io::copy(&mut stream, &mut io::sink()).expect("the layer can be read");
+        self.0.fetch_add(size, Ordering::Relaxed);
         Ok(Put::Sent)
     }
 
@@ -175,9 +186,9 @@ impl Target for Nowhere {
 fn round(
     served: &Served,
     dir: &Path,
-    compression: Compression,
+    (compression, levels): (Compression, &[i32]),
     memory: &mut [u64; 2],
-) -> Result<Vec<(&'static str, Duration)>, Failure> {
+) -> Result<Vec<(String, Taken)>, Failure> {
     let root = dir.join("store");
     tree::remove_tree(&root)?;
     nix::unistd::sync();
@@ -199,27 +210,31 @@ fn round(
     let options = PullOptions::default();
     let (pulled, image) = timed(|| Ok(pull(&store, served, &name, &options, &Silent)?.image))?;
     memory[0] = memory[0].max(peak()?);
-    forget_peak()?;
-    let options = PushOptions {
-        // Never as it is.
-        compression: Some((compression, Some(default_level(compression)))),
-        ..PushOptions::default()
+    let mut taken = vec![
+        ("hash".to_owned(), hashed),
+        ("decompress".to_owned(), decompressed),
+        ("pull".to_owned(), pulled),
+    ];
+    let levels = match levels {
+        // The usual one of both.
+        [] => &[3],
+        levels => levels,
     };
-    let (pushed, _) = timed(|| Ok(push(&store, &image, &Nowhere, &options, &Silent)?))?;
-    memory[1] = memory[1].max(peak()?);
-    Ok(vec![
-        ("hash", hashed),
-        ("decompress", decompressed),
-        ("pull", pulled),
-        ("push", pushed),
-    ])
-}
-
-fn default_level(compression: Compression) -> i32 {
-    match compression {
-        Compression::Gzip => 6,
-        Compression::Zstd => 3,
+    for level in levels {
+        // Else it would be known the next time, which is another bench.
+        tree::remove_tree(&store.path("cache"))?;
+        forget_peak()?;
+        let options = PushOptions {
+            compression: Some((compression, Some(*level))),
+            ..PushOptions::default()
+        };
+        let target = Nowhere::default();
+        let (pushed, _) = timed(|| Ok(push(&store, &image, &target, &options, &Silent)?))?;
+        memory[1] = memory[1].max(peak()?);
+        let size = target.0.load(Ordering::Relaxed) >> 20;
+        taken.push((format!("push -{level} {size} MB"), pushed));
     }
+    Ok(taken)
 }
 
 fn hash(input: &mut impl Read) -> io::Result<Digest> {
@@ -247,8 +262,28 @@ fn peak() -> Result<u64, Failure> {
     Ok(word.ok_or("no VmHWM")?.parse()?)
 }
 
-fn timed<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<(Duration, T), Failure> {
-    let start = Instant::now();
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Taken {
+    wall: Duration,
+    /// Of all threads.
+    busy: Duration,
+}
+
+fn timed<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<(Taken, T), Failure> {
+    let (start, before) = (Instant::now(), busy()?);
     let result = work()?;
-    Ok((start.elapsed(), result))
+    let taken = Taken {
+        wall: start.elapsed(),
+        busy: busy()? - before,
+    };
+    Ok((taken, result))
+}
+
+fn busy() -> Result<Duration, Failure> {
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF)?;
+    let time = |value: nix::sys::time::TimeVal| {
+        let micros = value.tv_sec() * 1_000_000 + value.tv_usec();
+        Duration::from_micros(micros.unsigned_abs())
+    };
+    Ok(time(usage.user_time()) + time(usage.system_time()))
 }
