@@ -228,7 +228,7 @@ fn an_output_that_cannot_be_meant_or_written_is_told() {
         ("-o type=zip,dest=x", "want type="),
         ("-o type=local", "dest=DIRECTORY"),
         ("-o type=tar -o type=oci", "standard output already"),
-        ("--output type=image,push=true", "no registry client"),
+        ("--output type=oci,push=true", "only images are pushed"),
     ] {
         let output = sandbox.rctr(&format!("build {options} ctx")).fails(125);
         assert!(output.stderr.contains(why), "{output}");

@@ -536,6 +536,32 @@ fn builds_pull_what_is_missing() {
 }
 
 #[test]
+fn builds_push() {
+    require!(Feature::Registry);
+    let sandbox = Sandbox::with_busybox();
+    let registry = Registry::start(&sandbox, Door::Password);
+    let address = registry.address();
+    sandbox.file("ctx/Dockerfile", "FROM busybox\nRUN echo built >/made\n");
+    let build = |options: &str| sandbox.rctr(&format!("build --progress plain {options} ctx"));
+    let name = format!("{address}/made:1");
+    build(&format!("--push -t {name}"))
+        .fails(1)
+        .explains()
+        .says("login");
+    let words = ["login", "-u", USER, "--password-stdin", &address];
+    sandbox.words(words).stdin(PASSWORD).ok();
+    let built = build(&format!("--push -t {name}")).ok();
+    let (_, digest) = registry.manifest("made", "1");
+    built.says(&format!("pushed {name}@{digest}"));
+    build(&format!("-o type=registry,name={address}/other:2")).ok();
+    registry.manifest("other", "2");
+    build("--push")
+        .fails(1)
+        .explains()
+        .says("tag is needed when pushing to registry");
+}
+
+#[test]
 fn layers_have_bars_on_a_terminal() {
     require!(Feature::Registry);
     let sandbox = Sandbox::new();

@@ -21,13 +21,14 @@ use rctr_storage::explain::Explain;
 use rctr_storage::manifest::Platform;
 
 use super::create::io_failure;
-use super::{build_report as report, pull, words};
+use super::{build_report as report, pull, push, words};
 use crate::command::Verb;
 use crate::context::Context;
 use crate::output;
 use crate::progress::trace::Trace;
 use crate::progress::{Display, Style};
 use crate::report::Failure;
+use crate::request::build_output::Outputs;
 use crate::request::{build as request, build_output};
 use crate::web;
 
@@ -129,8 +130,16 @@ fn end_by_signal(cancel: &Arc<Cancel>, told: &Arc<AtomicU8>) {
 
 fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
     let mut build_request = request::parse(matches)?;
-    let (outputs, names) = build_output::outputs(matches)?;
+    let Outputs {
+        outputs,
+        names,
+        push: pushes,
+    } = build_output::outputs(matches)?;
     build_request.tags.extend(names);
+    let pushes = match pushes {
+        true => Some(push::AfterBuild::prepare(&build_request.tags)?),
+        false => None,
+    };
     let check = check_only(matches)?;
     for note in request::without_effect(matches) {
         output::note(note);
@@ -187,6 +196,9 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
         Ok(outcome) if check => Ok(report::checked(&outcome.warnings)),
         Ok(outcome) => {
             report::result(matches, &outcome, &outputs, style)?;
+            if let (Some(push), false) = (&pushes, outcome.image.is_none()) {
+                push.run(&store, style == Style::Quiet)?;
+            }
             Ok(0)
         }
         Err(error) => {

@@ -173,6 +173,54 @@ impl Push<'_> {
     }
 }
 
+/// The pushes of `build --push`.
+pub(super) struct AfterBuild {
+    registries: Registries,
+    names: Vec<Reference>,
+}
+
+impl AfterBuild {
+    /// Before the build enters a namespace: programs that keep credentials are asked now.
+    ///
+    /// # Errors
+    /// When there is no name, or a program fails.
+    pub(super) fn prepare(names: &[Reference]) -> Result<Self, Failure> {
+        if names.is_empty() {
+            return Err(Failure::new("tag is needed when pushing to registry")
+                .hint("name the image: -t REGISTRY/NAME[:TAG]"));
+        }
+        let registries = Registries::of_environment()?;
+        for name in names {
+            registries.prefetch(name)?;
+        }
+        Ok(Self {
+            registries,
+            names: names.to_vec(),
+        })
+    }
+
+    /// Pushes, and tells it on standard error.
+    ///
+    /// # Errors
+    /// When a registry doesn't take it.
+    pub(super) fn run(&self, store: &Store, quiet: bool) -> Result<(), Failure> {
+        for name in &self.names {
+            let image = store.find_image(&name.to_string())?;
+            let target = places::target(&self.registries, &Place::Registry(name.clone()))?;
+            let options = PushOptions {
+                mount_from: same_registry(&image, name),
+                ..PushOptions::default()
+            };
+            let display = Display::start(Look::Quiet, Way::Push);
+            let pushed = transfer::push(store, &image, &*target, &options, &display)?;
+            if !quiet {
+                output::note(format!("pushed {name}@{}", pushed.digest));
+            }
+        }
+        Ok(())
+    }
+}
+
 fn absent(name: &str) -> Failure {
     Failure::new(format!(
         "An image does not exist locally with the tag: {}",

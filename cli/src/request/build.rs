@@ -148,7 +148,11 @@ pub(crate) fn args(command: Command) -> Command {
             None,
             "Allow a step more: security.insecure, network.host",
         ))
-        .arg(on("push", None, "Push the image").hide(true))
+        .arg(on(
+            "push",
+            None,
+            "Push the image, as --output type=registry",
+        ))
         .arg(on(
             "explain",
             None,

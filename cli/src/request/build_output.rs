@@ -11,31 +11,46 @@ use rctr_storage::reference::Reference;
 
 use super::build::tagged;
 use super::values::{parse_bool, parse_csv};
-use crate::commands::words::{bad, list};
+use crate::commands::words::{bad, is_on, list};
 use crate::report::Failure;
 
-/// All outputs, and the names that they give the image. None given: an image of the store.
+/// What is made of the result.
+pub(crate) struct Outputs {
+    pub(crate) outputs: Vec<Output>,
+    /// Names that they give the image.
+    pub(crate) names: Vec<Reference>,
+    /// The image goes to the registries that its names say.
+    pub(crate) push: bool,
+}
+
+/// All outputs. None given: an image of the store.
 ///
 /// # Errors
 /// A type that there isn't, a missing destination, or two that go to standard output.
-pub(crate) fn outputs(matches: &ArgMatches) -> Result<(Vec<Output>, Vec<Reference>), Failure> {
-    let (mut outputs, mut names) = (Vec::new(), Vec::new());
+pub(crate) fn outputs(matches: &ArgMatches) -> Result<Outputs, Failure> {
+    let mut all = Outputs {
+        outputs: Vec::new(),
+        names: Vec::new(),
+        push: is_on(matches, "push"),
+    };
     for text in list(matches, "output") {
         let why = |why: String| bad("output", &text, why);
         let words = parse_csv(&text).map_err(why)?;
-        let (output, more) = output(&words).map_err(why)?;
-        if outputs.iter().any(to_stdout) && to_stdout(&output) {
+        let one = output(&words).map_err(why)?;
+        if all.outputs.iter().any(to_stdout) && to_stdout(&one.output) {
             return Err(why("another one goes to standard output already".into()));
         }
-        if !outputs.contains(&output) {
-            outputs.push(output);
+        if !all.outputs.contains(&one.output) {
+            all.outputs.push(one.output);
         }
-        names.extend(more);
+        all.names.extend(one.names);
+        all.push |= one.push;
     }
-    if outputs.is_empty() {
-        outputs.push(Output::Image);
+    // What is pushed is an image of the store.
+    if all.outputs.is_empty() || all.push && !all.outputs.contains(&Output::Image) {
+        all.outputs.push(Output::Image);
     }
-    Ok((outputs, names))
+    Ok(all)
 }
 
 /// Whether standard output is taken by the result.
@@ -46,23 +61,32 @@ pub(crate) fn to_stdout(output: &Output) -> bool {
     )
 }
 
+/// One `--output`.
+#[derive(Debug)]
+struct One {
+    output: Output,
+    names: Vec<Reference>,
+    push: bool,
+}
+
 /// `type=local,dest=DIR`, `type=tar|oci|docker[,dest=FILE]`, `type=image`, a directory, `-`.
-fn output(words: &[String]) -> Result<(Output, Vec<Reference>), String> {
+fn output(words: &[String]) -> Result<One, String> {
     if let [one] = words
         && !one.contains('=')
     {
-        return Ok((
-            match one.as_str() {
+        return Ok(One {
+            output: match one.as_str() {
                 "" => return Err("it is empty".to_owned()),
                 "-" => Output::Files(Files::Tar(stdout()?)),
                 path => Output::Files(Files::Directory(PathBuf::from(path))),
             },
-            Vec::new(),
-        ));
+            names: Vec::new(),
+            push: false,
+        });
     }
     let mut kind = "";
     let mut dest = None;
-    let mut names = Vec::new();
+    let (mut names, mut push) = (Vec::new(), None);
     for word in words {
         match word.split_once('=').unwrap_or((word, "")) {
             ("type", value) => kind = value,
@@ -72,13 +96,13 @@ fn output(words: &[String]) -> Result<(Output, Vec<Reference>), String> {
                     names.push(tagged(name)?);
                 }
             }
-            ("push", value) if parse_bool(value)? => return Err(NO_REGISTRY.to_owned()),
+            ("push", value) => push = Some(parse_bool(value)?),
             ("tar", value) if !parse_bool(value)? => {
                 return Err("only archives are written: without tar=false".to_owned());
             }
             // How others store and compress what stays here as it is.
             (
-                "push" | "tar" | "compression" | "compression-level" | "force-compression"
+                "tar" | "compression" | "compression-level" | "force-compression"
                 | "oci-mediatypes" | "unpack" | "store" | "rewrite-timestamp" | "platform-split",
                 _,
             ) => {}
@@ -93,18 +117,27 @@ fn output(words: &[String]) -> Result<(Output, Vec<Reference>), String> {
         ("local", Some(path)) => Output::Files(Files::Directory(PathBuf::from(path))),
         ("local", None) => return Err("type=local needs dest=DIRECTORY".to_owned()),
         ("tar", _) => Output::Files(Files::Tar(archive()?)),
-        ("image" | "docker", None) => Output::Image,
+        ("image" | "docker" | "registry", None) => Output::Image,
         ("docker", _) => Output::Archive(Format::Docker, archive()?),
         ("oci", _) => Output::Archive(Format::Oci, archive()?),
-        ("registry", _) => return Err(NO_REGISTRY.to_owned()),
         ("cacheonly", _) => Output::Nothing,
         ("", _) => return Err("type= is missing".to_owned()),
-        _ => return Err("want type=local, tar, oci, docker, image or cacheonly".to_owned()),
+        _ => {
+            return Err(
+                "want type=local, tar, oci, docker, image, registry or cacheonly".to_owned(),
+            );
+        }
     };
-    Ok((output, names))
+    let push = push.unwrap_or(kind == "registry");
+    if push && output != Output::Image {
+        return Err("only images are pushed: type=image or type=registry".to_owned());
+    }
+    Ok(One {
+        output,
+        names,
+        push,
+    })
 }
-
-const NO_REGISTRY: &str = "there is no registry client yet";
 
 /// Nobody wants an archive on a screen.
 fn stdout() -> Result<Destination, String> {
@@ -119,7 +152,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Result<Output, String> {
-        output(&parse_csv(text)?).map(|(output, _)| output)
+        output(&parse_csv(text)?).map(|one| one.output)
     }
 
     #[test]
@@ -134,8 +167,19 @@ mod tests {
         assert_eq!(parsed("dest=o,type=oci").unwrap(), oci);
         assert_eq!(parsed("type=docker").unwrap(), Output::Image);
         assert_eq!(parsed("type=cacheonly").unwrap(), Output::Nothing);
+        for (text, push) in [
+            ("type=registry", true),
+            ("type=image", false),
+            ("type=image,push=true", true),
+        ] {
+            assert_eq!(
+                output(&parse_csv(text).unwrap()).unwrap().push,
+                push,
+                "{text}"
+            );
+        }
         let words = ["type=image".to_owned(), "name=a:1".to_owned()];
-        assert_eq!(output(&words).unwrap().1[0].to_string(), "a:1");
+        assert_eq!(output(&words).unwrap().names[0].to_string(), "a:1");
     }
 
     #[test]
@@ -144,8 +188,7 @@ mod tests {
             ("type=local", "dest=DIRECTORY"),
             ("type=zip", "want type="),
             ("dest=x", "type= is missing"),
-            ("type=registry", "no registry client"),
-            ("type=image,push=true", "no registry client"),
+            ("type=oci,push=true", "only images are pushed"),
             ("type=image,name=Bad Name", "invalid"),
             ("type=oci,tar=false,dest=x", "tar=false"),
             ("type=tar,to=x", "unexpected key"),
