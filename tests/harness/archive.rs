@@ -1,6 +1,7 @@
 //! Archives made by hand: also such as no decent program would write.
 
 use std::io::Write;
+use std::process::{Command, Stdio};
 
 use flate2::{Compression, write::GzEncoder};
 use serde_json::json;
@@ -139,6 +140,18 @@ pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
+}
+
+/// Compressed by a program; `None`: it isn't here.
+pub(crate) fn packed(program: &str, bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut child = Command::new(program)
+        .arg("-c")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .ok()?;
+    child.stdin.take().unwrap().write_all(bytes).unwrap();
+    Some(child.wait_with_output().unwrap().stdout)
 }
 
 /// 64 hexadecimal digits.

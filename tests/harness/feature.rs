@@ -30,6 +30,8 @@ pub(crate) enum Feature {
     Mirror,
     /// Debian's `docker-registry`, and openssl for its certificates.
     Registry,
+    /// Debian's dockerd, and root to run it.
+    BuildKit,
     /// The tests may mount file systems: they are root, or sudo asks for no password.
     Mounts,
 }
@@ -61,6 +63,7 @@ impl Feature {
             Self::Registry => Self::Tool("docker-registry")
                 .check()
                 .and_then(|()| Self::Tool("openssl").check()),
+            Self::BuildKit => super::buildkit::BuildKit::check(),
             Self::Mounts => mounts(),
         }
     }

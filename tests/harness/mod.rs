@@ -9,6 +9,7 @@
 
 mod account;
 pub(crate) mod archive;
+mod buildkit;
 pub(crate) mod fault_proxy;
 mod feature;
 pub(crate) mod images;
@@ -22,6 +23,7 @@ mod terminal;
 mod wait;
 
 pub(crate) use account::{Account, find_program};
+pub(crate) use buildkit::BuildKit;
 pub(crate) use feature::{Feature, require};
 pub(crate) use invocation::Invocation;
 pub(crate) use invocation::Output;
