@@ -266,6 +266,49 @@ fn files_that_cannot_run_are_explained() {
     sandbox.rctr("rm -f c1").ok();
 }
 
+/// A program for the 32-bit processor that amd64 was: it ends with 42.
+fn program_for_386() -> Vec<u8> {
+    let code = [0xb8, 1, 0, 0, 0, 0xbb, 42, 0, 0, 0, 0xcd, 0x80];
+    let length = 84 + code.len() as u32;
+    let mut bytes = b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    for half in [2u16, 3] {
+        bytes.extend(half.to_le_bytes());
+    }
+    for word in [1u32, 0x0804_8054, 52, 0, 0] {
+        bytes.extend(word.to_le_bytes());
+    }
+    for half in [52u16, 32, 1, 0, 0, 0] {
+        bytes.extend(half.to_le_bytes());
+    }
+    for word in [1, 0, 0x0804_8000, 0x0804_8000, length, length, 5, 0x1000] {
+        bytes.extend(word.to_le_bytes());
+    }
+    bytes.extend(code);
+    bytes
+}
+
+#[test]
+fn images_for_386_are_amd64s_own() {
+    if std::env::consts::ARCH != "x86_64" {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let tar = archive::Archive::new().file("prog", 0o755, &program_for_386());
+    sandbox
+        .rctr("import --platform linux/386 - old")
+        .stdin(tar.bytes())
+        .ok();
+    let output = sandbox
+        .rctr("run --rm --network none old /prog")
+        .env("PATH", path_without_qemu(&sandbox))
+        .output();
+    // A kernel without CONFIG_IA32_EMULATION says so.
+    match output.code {
+        42 => assert_eq!(output.stderr, ""),
+        _ => drop(output.says("this kernel runs no 32-bit programs")),
+    }
+}
+
 /// An OCI archive of one index, of all the images in `saved`.
 fn as_index(saved: &[u8], name: &str) -> Vec<u8> {
     let mut out = archive::Archive::new();
@@ -328,6 +371,13 @@ fn one_name_stands_for_several_platforms() {
         .rctr("run --rm --pull never --platform linux/s390x multi:1 true")
         .fails(125)
         .says("wanted linux/s390x, actual: linux/amd64, linux/arm64");
+    let tree = sandbox.rctr("images --tree").ok();
+    let labels: Vec<&str> = tree
+        .lines()
+        .iter()
+        .map(|l| l.split("  ").next().unwrap_or_default())
+        .collect();
+    assert_eq!(labels[1..], ["multi:1", "├─ linux/arm64", "└─ linux/amd64"]);
     for (flag, want) in [("", "amd64"), ("--platform arm64", "arm64")] {
         let line =
             format!("image inspect {flag} -f {{{{.Architecture}}}}{{{{.RepoTags}}}} multi:1");

@@ -204,6 +204,9 @@ impl Shape {
     /// What to do about it.
     pub(crate) fn hint(&self, program: &str) -> Option<String> {
         Some(match self {
+            Self::Program { machine, .. } if is_older_sibling(machine) => {
+                "boot the kernel with ia32_emulation=1, or take an image for linux/amd64".to_owned()
+            }
             Self::Program { .. } if self.is_native() => {
                 "is the file complete? `file` and `readelf -h` tell more".to_owned()
             }
@@ -235,6 +238,10 @@ impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => write!(f, "an empty file"),
+            Self::Program { machine, .. } if is_older_sibling(machine) => write!(
+                f,
+                "a program for {machine}, and this kernel runs no 32-bit programs"
+            ),
             Self::Program { machine, .. } if self.is_native() => {
                 write!(f, "a damaged program for {machine}")
             }
@@ -257,6 +264,11 @@ impl fmt::Display for Shape {
             Self::Unknown => write!(f, "neither a program nor a script"),
         }
     }
+}
+
+/// 386 on amd64: the processor runs it, the kernel perhaps doesn't.
+fn is_older_sibling(machine: &str) -> bool {
+    (machine, std::env::consts::ARCH) == ("386", "x86_64")
 }
 
 fn is_text(head: &[u8]) -> bool {

@@ -41,7 +41,11 @@ fn args(command: Command) -> Command {
             "Show IDs and instructions in full",
         ))
         .arg(words::on("quiet", Some('q'), "Show IDs only"))
-        .arg(words::value("platform", None, "Ignored: an image here has one platform").hide(true))
+        .arg(words::value(
+            "platform",
+            None,
+            "Of an image for several platforms, show this one",
+        ))
 }
 
 fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
@@ -50,7 +54,8 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
         words::is_on(matches, "quiet").into(),
     )?;
     let store = Store::open(&context.root)?;
-    let image = store.find_image(words::text(matches, "image").unwrap_or_default())?;
+    let name = words::text(matches, "image").unwrap_or_default();
+    let image = words::find_image(&store, name, words::platform(matches)?.as_ref())?;
     let mut images = vec![(image.id, image.config.history.len())];
     let mut next = image.parent;
     // An ancestor that was removed ends the walk.

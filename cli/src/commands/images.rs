@@ -2,7 +2,9 @@
 
 use clap::{Arg, ArgMatches, Command};
 use rctr_storage::Store;
+use rctr_storage::digest::Digest;
 use rctr_storage::image::ImageSummary;
+use rctr_storage::manifest::Descriptor;
 use rctr_storage::reference::Reference;
 
 use super::words;
@@ -87,7 +89,8 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
         words::is_on(matches, "quiet").into(),
     )?;
     let store = Store::open(&context.root)?;
-    let mut images = store.images()?;
+    let all = store.images()?;
+    let mut images = all.clone();
     if !words::is_on(matches, "all") {
         let parents: Vec<_> = images.iter().filter_map(|i| i.parent).collect();
         images.retain(|i| is_named(i) || !parents.contains(&i.id) && i.part_of.is_none());
@@ -111,23 +114,44 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
     };
     let now = time::now();
     let mut rows = Vec::new();
+    let used = |image: &ImageSummary| Use {
+        containers: counts
+            .as_ref()
+            .map(|all| all.iter().filter(|c| c.record.image == image.id).count()),
+        ..Use::default()
+    };
     for image in images.iter().filter(|image| is_named(image) || !by_name) {
-        let used = Use {
-            containers: counts
-                .as_ref()
-                .map(|all| all.iter().filter(|c| c.record.image == image.id).count()),
-            ..Use::default()
-        };
         for name in image_row::names(image, digests, &wanted) {
             if tree {
-                rows.extend(image_row::branch(image, &name, cut, used));
+                let (top, platforms) = platforms(&store, &all, image, &name)?;
+                let platforms: Vec<_> = platforms.into_iter().map(|i| (i, used(i))).collect();
+                rows.extend(image_row::branch(&name, top, &platforms, cut));
             } else {
-                rows.push(image_row::row(image, &name, cut, now, used));
+                rows.push(image_row::row(image, &name, cut, now, used(image)));
             }
         }
     }
     output::text(format.render(rows)?);
     Ok(0)
+}
+
+/// What a name of an image stands for: the digest of a manifest or an index, and the images behind it that are here.
+fn platforms<'i>(
+    store: &Store,
+    all: &'i [ImageSummary],
+    image: &'i ImageSummary,
+    name: &image_row::Name,
+) -> Result<(Digest, Vec<&'i ImageSummary>), Failure> {
+    let index = match name.typed() {
+        Some(name) => store.find_index(&name)?,
+        None => None,
+    };
+    let Some((descriptor, index)) = index else {
+        return Ok((image.manifest, vec![image]));
+    };
+    let here = |manifest: &Descriptor| all.iter().find(|i| i.manifest == manifest.digest);
+    let images = index.manifests.iter().filter_map(here).collect();
+    Ok((descriptor.digest, images))
 }
 
 fn is_named(image: &ImageSummary) -> bool {

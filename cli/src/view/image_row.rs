@@ -52,37 +52,41 @@ pub(crate) fn tree() -> Listing {
     }
 }
 
-/// An image in the tree: its name, and below it its one platform. The ID above is the manifest's, as it may be an index
-/// of several platforms with docker; below it is the image's, as in the flat list.
-pub(crate) fn branch(image: &ImageSummary, name: &Name, cut: Cut, used: Use) -> [Data; 2] {
-    let id = |digest: Digest| match cut {
-        Cut::Yes => short_id(&digest.to_string()),
-        Cut::No => digest.to_string(),
-    };
-    let platform = [
-        Some(image.platform.os.as_str()),
-        Some(image.platform.architecture.as_str()),
-        image.platform.variant.as_deref(),
-    ];
-    let platform: Vec<_> = platform.into_iter().flatten().collect();
-    let row = |label: String, digest: Digest| {
-        let in_use = if used.containers.is_some_and(|n| n > 0) {
-            "U"
-        } else {
-            ""
+/// An image in the tree: its name with the digest of its manifest or index, and below it its platforms with the IDs of their
+/// images, as in the flat list.
+pub(crate) fn branch(
+    name: &Name,
+    top: Digest,
+    platforms: &[(&ImageSummary, Use)],
+    cut: Cut,
+) -> Vec<Data> {
+    let row = |label: String, digest: Digest, size: u64, used: bool| {
+        let id = match cut {
+            Cut::Yes => short_id(&digest.to_string()),
+            Cut::No => digest.to_string(),
         };
         Data::fields([
-            ("DiskUsage", Data::text(size::short(image.size))),
-            ("ID", Data::text(id(digest))),
+            ("DiskUsage", Data::text(size::short(size))),
+            ("ID", Data::text(id)),
             ("Image", Data::text(label)),
-            ("InUse", Data::text(in_use)),
+            ("InUse", Data::text(if used { "U" } else { "" })),
         ])
     };
+    let is_used = |used: &Use| used.containers.is_some_and(|n| n > 0);
     let tag = name.tag.as_deref().unwrap_or(NONE);
-    [
-        row(format!("{}:{tag}", name.repository), image.manifest),
-        row(format!("└─ {}", platform.join("/")), image.id),
-    ]
+    let size = platforms.iter().map(|(image, _)| image.size).sum();
+    let used = platforms.iter().any(|(_, used)| is_used(used));
+    let mut rows = vec![row(format!("{}:{tag}", name.repository), top, size, used)];
+    for (number, (image, used)) in platforms.iter().enumerate() {
+        let line = if number + 1 == platforms.len() {
+            "└─"
+        } else {
+            "├─"
+        };
+        let label = format!("{line} {}", image.platform);
+        rows.push(row(label, image.id, image.size, is_used(used)));
+    }
+    rows
 }
 
 /// A name of an image: its parts as shown.
@@ -91,6 +95,14 @@ pub(crate) struct Name {
     repository: String,
     tag: Option<String>,
     digest: Option<Digest>,
+}
+
+impl Name {
+    /// As it is typed; `None`: it has no tag.
+    pub(crate) fn typed(&self) -> Option<String> {
+        let tag = self.tag.as_ref()?;
+        Some(format!("{}:{tag}", self.repository))
+    }
 }
 
 /// The names of an image that `wanted` agrees to: tags, then digests of repositories without a tag. `digests`: every

@@ -248,17 +248,10 @@ impl Program {
 
     /// execve(2); returns why it failed.
     pub(super) fn exec(&self) -> Step {
-        let (mut errno, mut lacks, mut shape) = (libc::ENOENT, String::new(), None);
+        let (mut errno, mut shape) = (libc::ENOENT, None);
         for candidate in &self.candidates {
             match self.try_exec(candidate) {
-                // It may be there without what it needs.
-                libc::ENOENT => {
-                    if let Some(needed) = shape_of(candidate).as_ref().and_then(Shape::lacks) {
-                        lacks = needed.to_owned();
-                        break;
-                    }
-                }
-                libc::ENOTDIR => {}
+                libc::ENOENT | libc::ENOTDIR => {}
                 other => {
                     errno = other;
                     // As execvp(3): go on looking after a file that may not be run, stop at a broken one.
@@ -271,6 +264,11 @@ impl Program {
                 }
             }
         }
+        // The kernel says the same of a file that is there without what it needs. Looked at only now: this costs no start a thing.
+        let lacks = match errno {
+            libc::ENOENT => self.lacks(),
+            _ => None,
+        };
         let kind = if errno == libc::ENOENT {
             FailureKind::NotFound
         } else {
@@ -280,10 +278,16 @@ impl Program {
             step: "run the program".to_owned(),
             object: self.name.clone(),
             errno,
-            detail: lacks,
+            detail: lacks.unwrap_or_default(),
             kind,
             shape: shape.map(Box::new),
         })
+    }
+
+    /// The interpreter or dynamic linker that the first of the candidates which are there needs in vain.
+    fn lacks(&self) -> Option<String> {
+        let shape = self.candidates.iter().find_map(|path| shape_of(path))?;
+        shape.lacks().map(str::to_owned)
     }
 
     fn try_exec(&self, path: &CStr) -> i32 {
