@@ -169,6 +169,35 @@ pub struct MountFlag {
     pub options: Vec<(String, String)>,
 }
 
+impl MountFlag {
+    /// All keys, of all types.
+    pub const KEYS: &[&str] = &[
+        "type",
+        "from",
+        "source",
+        "src",
+        "target",
+        "dst",
+        "destination",
+        "readonly",
+        "ro",
+        "readwrite",
+        "rw",
+        "required",
+        "id",
+        "sharing",
+        "size",
+        "mode",
+        "uid",
+        "gid",
+        "env",
+    ];
+    /// Values of `type`.
+    pub const TYPES: &[&str] = &["bind", "cache", "tmpfs", "secret", "ssh"];
+    /// Values of `sharing`.
+    pub const SHARING: &[&str] = &["shared", "private", "locked"];
+}
+
 /// RUN --network.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum NetworkFlag {

@@ -30,30 +30,6 @@ impl BadMount {
     }
 }
 
-const TYPES: &[&str] = &["bind", "cache", "tmpfs", "secret", "ssh"];
-const KEYS: &[&str] = &[
-    "type",
-    "from",
-    "source",
-    "src",
-    "target",
-    "dst",
-    "destination",
-    "readonly",
-    "ro",
-    "readwrite",
-    "rw",
-    "id",
-    "sharing",
-    "required",
-    "size",
-    "mode",
-    "uid",
-    "gid",
-    "env",
-];
-const SHARING: &[&str] = &["shared", "private", "locked"];
-
 /// The options, each checked for itself.
 #[derive(Debug, Default)]
 struct Options {
@@ -148,7 +124,7 @@ impl Options {
             "gid" => self.gid = Some(number()?),
             _ => {
                 let message = format!("unexpected key '{key}' in '{key}={value}'");
-                return Err(BadMount::unknown(message, key, KEYS));
+                return Err(BadMount::unknown(message, key, MountFlag::KEYS));
             }
         }
         Ok(())
@@ -285,11 +261,11 @@ impl Options {
 
 fn kind(value: &str) -> Result<String, BadMount> {
     let kind = value.to_ascii_lowercase();
-    if TYPES.contains(&kind.as_str()) {
+    if MountFlag::TYPES.contains(&kind.as_str()) {
         return Ok(kind);
     }
     let message = format!("unsupported mount type {value:?}");
-    Err(BadMount::unknown(message, &kind, TYPES))
+    Err(BadMount::unknown(message, &kind, MountFlag::TYPES))
 }
 
 /// BuildKit resolves `from` before variables have values.
@@ -309,7 +285,7 @@ fn sharing(value: &str) -> Result<Sharing, BadMount> {
         "locked" => Ok(Sharing::Locked),
         lower => {
             let message = format!("unsupported sharing value {value:?}");
-            Err(BadMount::unknown(message, lower, SHARING))
+            Err(BadMount::unknown(message, lower, MountFlag::SHARING))
         }
     }
 }

@@ -3,33 +3,8 @@
 use super::super::Fault;
 use super::super::ast::MountFlag;
 
-/// All keys, of all types.
-const KEYS: [&str; 18] = [
-    "type",
-    "from",
-    "source",
-    "src",
-    "target",
-    "dst",
-    "destination",
-    "readonly",
-    "ro",
-    "readwrite",
-    "rw",
-    "required",
-    "id",
-    "sharing",
-    "size",
-    "mode",
-    "uid",
-    "gid",
-];
-/// Of secrets.
-const ENV_KEY: &str = "env";
 /// Keys that may stand without a value.
 const SWITCHES: [&str; 5] = ["readonly", "ro", "readwrite", "rw", "required"];
-const TYPES: [&str; 5] = ["bind", "cache", "tmpfs", "secret", "ssh"];
-const SHARING: [&str; 3] = ["shared", "private", "locked"];
 
 /// Keys are checked here, and values that are one of a few words; the rest when variables are expanded.
 pub(super) fn parse(text: &str) -> Result<MountFlag, Fault> {
@@ -52,8 +27,10 @@ fn option(field: &str) -> Result<(String, String), Fault> {
             )));
         }
     };
-    if key != ENV_KEY && !KEYS.contains(&key.as_str()) {
-        return Err(Fault::new(format!("unexpected key '{key}' in '{field}'")).near(&key, &KEYS));
+    if !MountFlag::KEYS.contains(&key.as_str()) {
+        return Err(
+            Fault::new(format!("unexpected key '{key}' in '{field}'")).near(&key, MountFlag::KEYS)
+        );
     }
     if value.is_empty() && SWITCHES.contains(&key.as_str()) {
         return Err(Fault::new(format!("invalid value for {key}: {value:?}"))
@@ -65,10 +42,11 @@ fn option(field: &str) -> Result<(String, String), Fault> {
         "from" if !fixed => Err(Fault::new(
             "'from' doesn't support variable expansion, define alias stage instead".to_owned(),
         )),
-        "type" if fixed && !TYPES.contains(&lower.as_str()) => {
-            Err(Fault::new(format!("unsupported mount type {value:?}")).near(value, &TYPES))
+        "type" if fixed && !MountFlag::TYPES.contains(&lower.as_str()) => {
+            Err(Fault::new(format!("unsupported mount type {value:?}"))
+                .near(value, MountFlag::TYPES))
         }
-        "sharing" if fixed && !SHARING.contains(&lower.as_str()) => {
+        "sharing" if fixed && !MountFlag::SHARING.contains(&lower.as_str()) => {
             Err(Fault::new(format!("unsupported sharing value {value:?}"))
                 .hint("it is shared, private or locked"))
         }

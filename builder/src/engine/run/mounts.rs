@@ -229,13 +229,8 @@ impl Maker<'_> {
             return Ok(());
         };
         let Some(source) = self.order.request.secrets.get(id) else {
-            return match required {
-                false => Ok(()),
-                true => Err(RunError::Mount {
-                    message: format!("secret {id:?} is required, and none was given"),
-                    hint: Some(format!("give it with --secret id={id},src=FILE")),
-                }),
-            };
+            let remedy = format!("give it with --secret id={id},src=FILE");
+            return not_given(*required, &format!("secret {id:?}"), remedy);
         };
         let content = secret(id, source)?;
         if let Some(name) = env {
@@ -267,15 +262,10 @@ impl Maker<'_> {
             return Ok(());
         };
         let Some(sources) = self.order.request.ssh.get(id) else {
-            return match required {
-                false => Ok(()),
-                true => Err(RunError::Mount {
-                    message: format!("ssh agent {id:?} is required, and none was given"),
-                    hint: Some(format!(
-                        "give one with --ssh {id} (the agent of SSH_AUTH_SOCK) or --ssh {id}=KEYFILE"
-                    )),
-                }),
-            };
+            let remedy = format!(
+                "give one with --ssh {id} (the agent of SSH_AUTH_SOCK) or --ssh {id}=KEYFILE"
+            );
+            return not_given(*required, &format!("ssh agent {id:?}"), remedy);
         };
         let number = self.prepared.forwardings.len();
         let target = target
@@ -301,6 +291,17 @@ impl Maker<'_> {
 }
 
 /// A secret's bytes.
+/// A mount whose content nobody gave is left out, unless it is required.
+fn not_given(required: bool, what: &str, remedy: String) -> Result<(), RunError> {
+    match required {
+        false => Ok(()),
+        true => Err(RunError::Mount {
+            message: format!("{what} is required, and none was given"),
+            hint: Some(remedy),
+        }),
+    }
+}
+
 fn secret(id: &str, source: &SecretSource) -> Result<Vec<u8>, RunError> {
     let content = match source {
         SecretSource::Value(value) => value.clone(),
