@@ -13,6 +13,7 @@ mod build_end;
 mod build_language;
 mod build_options;
 mod build_output;
+mod build_platforms;
 mod build_print;
 mod build_travel;
 mod commit;

@@ -8,8 +8,10 @@ use std::sync::{Arc, OnceLock};
 use rctr_storage::Store;
 use rctr_storage::archive::Format;
 use rctr_storage::cache::{BuildEntry, BuildLog, BuildResult, LogPlace, LogStream};
-use rctr_storage::image::{Image, ImageError};
-use rctr_storage::manifest::Platform;
+use rctr_storage::digest::Digest;
+use rctr_storage::image::{Image, ImageError, NewImage};
+use rctr_storage::manifest::{Descriptor, Platform};
+use rctr_storage::reference::Reference;
 use rctr_storage::session::Pin;
 use rctr_storage::timestamp;
 
@@ -24,6 +26,8 @@ use crate::request::{BuildRequest, NamedContext};
 use crate::source::Warning;
 use crate::tracker::Tracker;
 use crate::{fetch, git};
+
+mod several;
 
 /// All that a build needs.
 pub struct Job<'a> {
@@ -71,12 +75,44 @@ pub enum Output {
 pub struct Outcome {
     /// Listed only if that was asked for; `None`: nothing was built.
     pub image: Option<Image>,
+    /// The index of the images for several platforms, if one was made.
+    pub index: Option<Descriptor>,
+    /// What the result was named.
+    pub tags: Vec<Reference>,
     /// All findings of the build checks.
     pub warnings: Vec<Warning>,
     /// Of `builder logs`.
     pub build_id: String,
     /// Sentences about the command line.
     pub notes: Vec<String>,
+}
+
+/// What a build works with that was opened.
+struct Around<'a> {
+    tracker: &'a Tracker,
+    context: &'a Context,
+    file: &'a Dockerfile,
+    /// The Dockerfile's.
+    name: &'a str,
+    log: &'a BuildLog,
+}
+
+/// What came of a build, so far.
+#[derive(Default)]
+struct Done {
+    image: Option<Image>,
+    /// What it was made of.
+    new: Option<NewImage>,
+    index: Option<Descriptor>,
+    warnings: Vec<Warning>,
+    notes: Vec<String>,
+}
+
+impl Done {
+    fn id(&self) -> Option<Digest> {
+        let index = self.index.as_ref().map(|index| index.digest);
+        index.or(self.image.as_ref().map(|image| image.id))
+    }
 }
 
 /// Hears everything, and writes what steps print to the build's log.
@@ -257,20 +293,32 @@ impl Job<'_> {
         let build = self.store.build_log(entry)?;
         let build_id = build.id();
         let build = log.get_or_init(|| build);
-        let result = self.build(&tracker, &context, &file, &name, build);
+        let around = Around {
+            tracker: &tracker,
+            context: &context,
+            file: &file,
+            name: &name,
+            log: build,
+        };
+        let result = match self.request.platforms.len() > 1 && !self.check {
+            true => several::build(&self, &around),
+            false => self.build(&self.request, &self.outputs, &around),
+        };
         build.update_later(|entry| entry.cached = cached.load(Ordering::Relaxed));
         let (how, image, error) = match &result {
-            Ok((image, _)) => (BuildResult::Completed, image.as_ref().map(|i| i.id), None),
+            Ok(done) => (BuildResult::Completed, done.id(), None),
             Err(BuildError::Canceled) => (BuildResult::Canceled, None, None),
             Err(error) => (BuildResult::Failed, None, Some(error.to_string())),
         };
         // The build's result is the news, not what could not be noted of it.
         let _ = build.finish(how, image, error);
-        let (image, plan) = result?;
+        let done = result?;
         Ok(Outcome {
-            image,
-            notes: plan.notes,
-            warnings: plan.warnings,
+            image: done.image,
+            index: done.index,
+            tags: self.request.tags.clone(),
+            notes: done.notes,
+            warnings: done.warnings,
             build_id,
         })
     }
@@ -315,38 +363,51 @@ impl Job<'_> {
         }
     }
 
+    /// Builds for one platform.
     fn build(
         &self,
-        tracker: &Tracker,
-        context: &Context,
-        file: &Dockerfile,
-        name: &str,
-        log: &BuildLog,
-    ) -> Result<(Option<Image>, Plan), BuildError> {
+        request: &BuildRequest,
+        outputs: &[Output],
+        around: &Around<'_>,
+    ) -> Result<Done, BuildError> {
+        let Around {
+            tracker,
+            context,
+            file,
+            name,
+            log,
+        } = *around;
         let images = StoreImages {
             store: self.store,
             tracker,
             puller: (!self.check).then_some(self.puller),
-            newest: self.request.pull,
+            newest: request.pull,
         };
-        let plan = plan::plan(file, &self.request, &images)?;
+        let mut plan = plan::plan(file, request, &images)?;
         for warning in &plan.warnings {
             tracker.warning(warning.clone());
         }
         if self.check {
-            return Ok((None, plan));
+            return Ok(Done {
+                notes: plan.notes,
+                warnings: plan.warnings,
+                ..Done::default()
+            });
+        }
+        if let (Some(platform), true) = (&request.platform, self.request.platforms.len() > 1) {
+            several::label(&mut plan, platform);
         }
         let steps: usize = plan.stages.iter().map(|stage| stage.steps.len()).sum();
-        log.update_later(|entry| entry.steps = u32::try_from(steps).unwrap_or(u32::MAX));
+        log.update_later(|entry| entry.steps += u32::try_from(steps).unwrap_or(u32::MAX));
         let named = self.named()?;
         let engine = Engine {
             store: self.store,
             plan: &plan,
-            request: &self.request,
+            request,
             context,
             named: &named,
             remotes: Remotes::new(self.web, self.git),
-            travelling: &Travelling::open(&self.request.cache_from, self.store, tracker),
+            travelling: &Travelling::open(&request.cache_from, self.store, tracker),
             tracker,
             cancel: self.cancel,
             build_id: Some(&log.id()),
@@ -357,7 +418,7 @@ impl Job<'_> {
         // Also after a failure: what was read needn't be read again. What can't be kept is read again.
         let _ = context.hashes.save();
         let image = built.and_then(|built| {
-            let image = self.export(&engine, &built)?;
+            let image = self.export(&engine, &built, outputs)?;
             engine.write_caches(&built)?;
             Ok(image)
         });
@@ -366,7 +427,14 @@ impl Job<'_> {
             let _ = self.store.collect_cache(None);
         }
         self.let_bases_go(&plan);
-        Ok((Some(image?), plan))
+        let (image, new) = image?;
+        Ok(Done {
+            image: Some(image),
+            new: Some(new),
+            index: None,
+            notes: plan.notes,
+            warnings: plan.warnings,
+        })
     }
 
     /// Base images that were removed meanwhile: only this build has held their layers.
@@ -382,11 +450,16 @@ impl Job<'_> {
     }
 
     /// Makes all that is asked for.
-    fn export(&self, engine: &Engine<'_>, built: &Built) -> Result<Image, BuildError> {
+    fn export(
+        &self,
+        engine: &Engine<'_>,
+        built: &Built,
+        outputs: &[Output],
+    ) -> Result<(Image, NewImage), BuildError> {
         let mut listed = None;
         let new = engine.assemble(built)?;
         let unlisted = self.store.unlisted_image(new.clone())?;
-        for output in &self.outputs {
+        for output in outputs {
             match output {
                 Output::Image => listed = Some(engine.create_image(new.clone())?),
                 Output::Nothing => {}
@@ -394,7 +467,7 @@ impl Job<'_> {
                 Output::Archive(format, to) => engine.export_archive(&unlisted, *format, to)?,
             }
         }
-        Ok(listed.unwrap_or(unlisted.image))
+        Ok((listed.unwrap_or(unlisted.image), new))
     }
 
     /// The directories of `--build-context`.

@@ -18,6 +18,8 @@ pub struct BuildRequest {
     pub build_args: BTreeMap<String, String>,
     /// `--platform`; `None`: this machine's.
     pub platform: Option<Platform>,
+    /// `--platform` with several: everything is built for each, and comes together in an index. `platform` is `None` then.
+    pub platforms: Vec<Platform>,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
     /// `-t`.

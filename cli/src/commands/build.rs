@@ -136,7 +136,14 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
         push: pushes,
     } = build_output::outputs(matches)?;
     build_request.tags.extend(names);
+    request::check_outputs(&build_request, &outputs)?;
     let pushes = match pushes {
+        true if build_request.platforms.len() > 1 => {
+            return Err(
+                Failure::new("images of several platforms can't be pushed by their build")
+                    .hint("build them with -t NAME, then `rctr push --all-platforms NAME`"),
+            );
+        }
         true => Some(push::AfterBuild::prepare(&build_request.tags)?),
         false => None,
     };

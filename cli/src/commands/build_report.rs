@@ -8,6 +8,7 @@ use rctr_builder::engine::BuildError;
 use rctr_builder::plan::PlanError;
 use rctr_builder::source::Warning;
 use rctr_storage::image::Image;
+use rctr_storage::manifest::Descriptor;
 use serde_json::json;
 
 use super::create::io_failure;
@@ -30,22 +31,24 @@ pub(super) fn result(
         }
         warnings(&outcome.warnings);
     }
-    let Some(image) = &outcome.image else {
-        return Ok(());
+    let (id, described) = match (&outcome.index, &outcome.image) {
+        (Some(index), _) => (index.digest, of_index(index, outcome)),
+        (None, Some(image)) => (image.id, metadata(image, &outcome.build_id)),
+        (None, None) => return Ok(()),
     };
     let write = |path: &str, text: String| {
         std::fs::write(Path::new(path), text)
             .map_err(|error| io_failure(format!("cannot write {path}"), &error))
     };
     if let Some(path) = words::text(matches, "iidfile") {
-        write(path, image.id.to_string())?;
+        write(path, id.to_string())?;
     }
     if let Some(path) = words::text(matches, "metadata-file") {
-        write(path, metadata(image, &outcome.build_id))?;
+        write(path, described)?;
     }
     let taken = outputs.iter().any(build_output::to_stdout);
     if words::is_on(matches, "quiet") && !taken {
-        output::line(image.id);
+        output::line(id);
     }
     Ok(())
 }
@@ -60,6 +63,20 @@ fn metadata(image: &Image, build: &str) -> String {
         "containerimage.descriptor": image.manifest,
     });
     if !names.is_empty() {
+        metadata["image.name"] = json!(names.join(","));
+    }
+    format!("{metadata:#}\n")
+}
+
+/// The same of images for several platforms.
+fn of_index(index: &Descriptor, outcome: &Outcome) -> String {
+    let mut metadata = json!({
+        "buildx.build.ref": outcome.build_id,
+        "containerimage.digest": index.digest,
+        "containerimage.descriptor": index,
+    });
+    if !outcome.tags.is_empty() {
+        let names: Vec<String> = outcome.tags.iter().map(ToString::to_string).collect();
         metadata["image.name"] = json!(names.join(","));
     }
     format!("{metadata:#}\n")

@@ -6,6 +6,8 @@ use std::env;
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Command};
+use rctr_builder::build::Output;
+use rctr_builder::engine::Files;
 use rctr_builder::plan::RunNetwork;
 use rctr_builder::request::{BakedSecrets, BuildRequest, NamedContext, SecretSource};
 use rctr_storage::manifest::Platform;
@@ -220,7 +222,6 @@ pub(crate) fn parse(matches: &ArgMatches) -> Result<BuildRequest, Failure> {
     let mut request = BuildRequest {
         target: text(matches, "target").map(str::to_owned),
         build_args: from_environment(&list(matches, "build-arg"))?,
-        platform: wanted_platform(matches)?,
         labels: pairs(&list(matches, "label")),
         tags,
         network: network(matches)?,
@@ -237,6 +238,17 @@ pub(crate) fn parse(matches: &ArgMatches) -> Result<BuildRequest, Failure> {
             .any(|w| w == "security.insecure"),
         ..BuildRequest::default()
     };
+    let mut platforms = platforms(matches)?;
+    match platforms.len() {
+        0 | 1 => request.platform = platforms.pop(),
+        _ if !request.cache_to.is_empty() => {
+            return Err(
+                Failure::new("--cache-to can't be used with several platforms")
+                    .hint("write a cache for each platform, in builds of one platform"),
+            );
+        }
+        _ => request.platforms = platforms,
+    }
     for host in list(matches, "add-host") {
         let parsed = parse_host(&host).map_err(|why| bad("add-host", &host, why))?;
         if let Some((name, address)) = parsed.split_once(':') {
@@ -329,23 +341,36 @@ fn from_environment(words: &[String]) -> Result<BTreeMap<String, String>, Failur
     Ok(args)
 }
 
-fn wanted_platform(matches: &ArgMatches) -> Result<Option<Platform>, Failure> {
+/// `--platform`, each once.
+fn platforms(matches: &ArgMatches) -> Result<Vec<Platform>, Failure> {
     let words = list(matches, "platform");
-    let words: Vec<&str> = words
-        .iter()
-        .flat_map(|w| w.split(','))
-        .filter(|w| !w.is_empty())
-        .collect();
-    match words.as_slice() {
-        [] => Ok(None),
-        ["local"] => Ok(Some(Platform::host())),
-        [one] => Platform::parse(one)
-            .map(Some)
-            .map_err(|why| bad("platform", one, why)),
-        _ => Err(
-            Failure::new("cannot build for several platforms at once yet")
-                .hint("build them one by one, with a tag each"),
-        ),
+    let words = words.iter().flat_map(|w| w.split(','));
+    let mut platforms = Vec::new();
+    for word in words.map(str::trim).filter(|w| !w.is_empty()) {
+        let platform = match word {
+            "local" => Platform::host(),
+            word => Platform::parse(word).map_err(|why| bad("platform", word, why))?,
+        };
+        if !platforms.contains(&platform) {
+            platforms.push(platform);
+        }
+    }
+    Ok(platforms)
+}
+
+/// What is made for several platforms: an image of the store, or directories.
+///
+/// # Errors
+/// When something else is asked for.
+pub(crate) fn check_outputs(request: &BuildRequest, outputs: &[Output]) -> Result<(), Failure> {
+    let holds_one =
+        |output: &&Output| matches!(output, Output::Archive(..) | Output::Files(Files::Tar(_)));
+    match outputs.iter().find(holds_one) {
+        Some(_) if request.platforms.len() > 1 => Err(Failure::new(
+            "an archive of several platforms can't be written by a build",
+        )
+        .hint("build it as an image (-t NAME) and `rctr save` it, or use --output type=local")),
+        _ => Ok(()),
     }
 }
 

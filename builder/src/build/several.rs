@@ -1,0 +1,83 @@
+//! A build for several platforms: one after the other, with the same context and cache, and an index of the images.
+
+use rctr_storage::manifest::{Descriptor, Platform};
+
+use super::{Around, Done, Job, Output};
+use crate::engine::{BuildError, Files};
+use crate::plan::Plan;
+use crate::request::BuildRequest;
+use crate::source::Warning;
+
+/// Builds for each platform. Nothing is listed before all are done.
+pub(super) fn build(job: &Job<'_>, around: &Around<'_>) -> Result<Done, BuildError> {
+    let mut all = Done::default();
+    let mut images = Vec::new();
+    for platform in &job.request.platforms {
+        let request = BuildRequest {
+            platform: Some(platform.clone()),
+            tags: Vec::new(),
+            ..job.request.clone()
+        };
+        let outputs: Vec<_> = job.outputs.iter().map(|o| part(o, platform)).collect();
+        let done = job.build(&request, &outputs, around)?;
+        images.extend(done.new);
+        // The same Dockerfile mostly has the same to be said of.
+        let known = |warning: &Warning| {
+            let same = |w: &Warning| (w.rule, &w.message) == (warning.rule, &warning.message);
+            all.warnings.iter().any(same)
+        };
+        let new: Vec<_> = done.warnings.into_iter().filter(|w| !known(w)).collect();
+        all.warnings.extend(new);
+        let new: Vec<_> = done
+            .notes
+            .into_iter()
+            .filter(|n| !all.notes.contains(n))
+            .collect();
+        all.notes.extend(new);
+    }
+    if !job.outputs.contains(&Output::Image) {
+        return Ok(all);
+    }
+    let vertex = around.tracker.start("exporting to image");
+    let part = vertex.part("exporting manifest list");
+    let mut manifests = Vec::new();
+    for new in images {
+        let image = job.store.create_image(new)?;
+        vertex.note(format!("exporting config {}", image.id));
+        manifests.push(Descriptor {
+            platform: Some(Platform::of(&image.config)),
+            ..image.manifest
+        });
+    }
+    let index = job.store.put_index(&manifests, &job.request.tags)?;
+    part.completed(0);
+    vertex.note(format!("writing image {}", index.digest));
+    for tag in &job.request.tags {
+        vertex.note(format!("naming to {tag}"));
+    }
+    vertex.completed();
+    all.index = Some(index);
+    Ok(all)
+}
+
+/// What is done for one platform: images wait for the others, and directories hold one a platform.
+fn part(output: &Output, platform: &Platform) -> Output {
+    match output {
+        Output::Image => Output::Nothing,
+        Output::Files(Files::Directory(path)) => {
+            let name = platform.to_string().replace('/', "_");
+            Output::Files(Files::Directory(path.join(name)))
+        }
+        other => other.clone(),
+    }
+}
+
+/// Names the steps by their platform: `[linux/arm64 builder 2/3]`.
+pub(super) fn label(plan: &mut Plan, platform: &Platform) {
+    for stage in &mut plan.stages {
+        stage.label = match stage.label.as_str() {
+            "" => platform.to_string(),
+            label => format!("{platform} {label}"),
+        };
+    }
+}

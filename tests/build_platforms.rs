@@ -1,0 +1,115 @@
+//! `build --platform` with several: one index of images that were built by one build.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::harness::{Output, Sandbox};
+
+const BOTH: &str = "--platform linux/amd64,linux/arm64";
+
+/// Nothing of it runs, so any platform can be built.
+const DOCKERFILE: &str = "FROM scratch AS files\n\
+    ARG TARGETARCH\n\
+    ARG TARGETPLATFORM\n\
+    ARG BUILDPLATFORM\n\
+    COPY all /\n\
+    COPY $TARGETARCH /own\n\
+    FROM files\n\
+    ENV FOR=$TARGETARCH\n\
+    ARG TARGETPLATFORM\n\
+    ARG BUILDPLATFORM\n\
+    LABEL for=$TARGETPLATFORM on=$BUILDPLATFORM\n\
+    WORKDIR /made\n";
+
+fn scene() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.file("ctx/Dockerfile", DOCKERFILE);
+    sandbox.file("ctx/all", "all\n");
+    sandbox.file("ctx/amd64", "one\n");
+    sandbox.file("ctx/arm64", "two\n");
+    sandbox
+}
+
+fn build(sandbox: &Sandbox, options: &str) -> Output {
+    sandbox
+        .rctr(&format!("build --progress plain {BOTH} {options} ctx"))
+        .output()
+}
+
+fn inspect(sandbox: &Sandbox, platform: &str) -> Value {
+    let words = ["image", "inspect", "--platform", platform, "img:1"];
+    let text = sandbox.words(words).ok().stdout;
+    serde_json::from_str::<Value>(&text).unwrap()[0].clone()
+}
+
+#[test]
+fn several_platforms_make_one_index() {
+    let sandbox = scene();
+    let first = build(&sandbox, "-t img:1 --iidfile id --metadata-file meta");
+    assert_eq!(first.code, 0, "{first}");
+    for name in [
+        "[linux/amd64 files 1/2] COPY all /",
+        "[linux/arm64 files 2/2] COPY arm64 /own",
+        "[linux/arm64 stage-1 1/1] WORKDIR /made",
+    ] {
+        assert!(first.stderr.contains(name), "{name}: {first}");
+    }
+    // What is the same for both is made once.
+    assert_eq!(first.stderr.matches(" CACHED").count(), 1, "{first}");
+    for (arch, platform) in [("amd64", "linux/amd64"), ("arm64", "linux/arm64")] {
+        let image = inspect(&sandbox, platform);
+        assert_eq!(image["Architecture"], arch);
+        let labels = &image["Config"]["Labels"];
+        assert_eq!(labels["for"], platform);
+        assert_ne!(labels["on"], Value::Null);
+        assert_eq!(image["RootFS"]["Layers"].as_array().unwrap().len(), 3);
+    }
+    let id = fs::read_to_string(sandbox.work().join("id")).unwrap();
+    let meta = fs::read_to_string(sandbox.work().join("meta")).unwrap();
+    let meta: Value = serde_json::from_str(&meta).unwrap();
+    assert_eq!(meta["containerimage.digest"], id.as_str());
+    let kind = "application/vnd.oci.image.index.v1+json";
+    assert_eq!(meta["containerimage.descriptor"]["mediaType"], kind);
+    assert!(meta["image.name"].as_str().unwrap().ends_with("img:1"));
+    // Again from the cache, with the same result.
+    let again = build(&sandbox, "-t img:1 --iidfile id2");
+    assert_eq!(again.stderr.matches(" CACHED").count(), 6, "{again}");
+    assert_eq!(fs::read_to_string(sandbox.work().join("id2")).unwrap(), id);
+    let names = sandbox.rctr("images -q --filter dangling=true").ok().stdout;
+    assert_eq!(names, "");
+    sandbox.assert_clean();
+}
+
+#[test]
+fn directories_hold_one_for_each_platform() {
+    let sandbox = scene();
+    let built = build(&sandbox, "-o out");
+    assert_eq!(built.code, 0, "{built}");
+    let read = |path: &str| fs::read_to_string(sandbox.work().join("out").join(path)).unwrap();
+    assert_eq!(read("linux_amd64/own"), "one\n");
+    assert_eq!(read("linux_arm64/own"), "two\n");
+    assert_eq!(sandbox.rctr("images -q").ok().stdout, "");
+    sandbox.assert_clean();
+}
+
+#[test]
+fn a_platform_that_fails_leaves_no_index() {
+    let sandbox = scene();
+    fs::remove_file(sandbox.work().join("ctx/arm64")).unwrap();
+    let failed = build(&sandbox, "-t img:1");
+    assert_eq!(failed.code, 1, "{failed}");
+    assert!(failed.stderr.contains("COPY $TARGETARCH /own"), "{failed}");
+    assert_eq!(sandbox.rctr("images -q").ok().stdout, "");
+    for options in [
+        "-t localhost:1/a --push",
+        "-o type=tar,dest=o.tar",
+        "-o type=oci,dest=o.tar",
+        "--cache-to type=local,dest=c",
+    ] {
+        let refused = build(&sandbox, options);
+        assert_eq!(refused.code, 1, "{refused}");
+        assert!(refused.stderr.contains("hint: "), "{refused}");
+    }
+    sandbox.assert_clean();
+}
