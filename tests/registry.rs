@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use crate::harness::archive::docker_archive;
-use crate::harness::fault_proxy::Random;
+use crate::harness::fault_proxy::{Fault, FaultProxy, Random};
 use crate::harness::registry::{Door, PASSWORD, Registry, USER};
 use crate::harness::{Account, Feature, Output, Sandbox, Terminal, images, require};
 
@@ -579,4 +580,71 @@ fn layers_have_bars_on_a_terminal() {
     terminal.expect(": Pull complete");
     terminal.expect("Status: Downloaded newer image");
     assert_eq!(terminal.wait(), 0);
+}
+
+#[test]
+fn credentials_are_for_their_registry_alone() {
+    require!(Feature::Registry);
+    let sandbox = Sandbox::new();
+    let registry = Registry::start(&sandbox, Door::Password);
+    let address = registry.address();
+    let words = ["login", "-u", USER, "--password-stdin", &address];
+    sandbox.words(words).stdin(PASSWORD).ok();
+    let other = FaultProxy::before(registry.port());
+    let name = format!("{}/app:1", other.address());
+    sandbox.words(["pull", &name]).fails(1).explains();
+    let requests = other.requests();
+    assert!(!requests.is_empty());
+    for request in requests {
+        let sent = request.to_lowercase().contains("authorization");
+        assert!(!sent, "{request}");
+    }
+}
+
+#[test]
+fn registries_conf_sends_elsewhere_and_is_told_when_damaged() {
+    require!(Feature::Registry);
+    let sandbox = Sandbox::with_busybox();
+    let registry = Registry::start(&sandbox, Door::Open);
+    let name = tagged(&sandbox, &registry, "mirror/app:1");
+    sandbox.words(["push", &name]).ok();
+    let conf = |text: &str| sandbox.home_file(".config/containers/registries.conf", text);
+    let mirror = format!("{}/mirror", registry.address());
+    conf(&format!(
+        "[[registry]]\nprefix = \"docker.io/library\"\nlocation = \"{mirror}\"\ninsecure = true\n"
+    ));
+    sandbox
+        .rctr("pull app:1")
+        .ok()
+        .prints("docker.io/library/app:1");
+    sandbox.rctr("run --rm --network none app:1 true").ok();
+    conf("[[registry]\n");
+    sandbox
+        .rctr("pull app:1")
+        .fails(1)
+        .explains()
+        .says("registries.conf");
+}
+
+#[test]
+fn a_pull_on_a_terminal_is_interrupted() {
+    require!(Feature::Registry);
+    let sandbox = Sandbox::new();
+    load_random(&sandbox, "slow:1", 2, 500_000);
+    let registry = Registry::start(&sandbox, Door::Open);
+    let proxy = FaultProxy::before(registry.port());
+    let name = format!("{}/slow:1", proxy.address());
+    sandbox.words(["tag", "slow:1", &name]).ok();
+    sandbox.words(["push", &name]).ok();
+    sandbox.words(["rmi", "-f", "slow:1", &name]).ok();
+    proxy.spoil([(); 2].map(|()| Fault::Stall(Duration::from_secs(30))));
+    let mut terminal = Terminal::start(sandbox.words(["pull", &name]));
+    terminal.expect("Downloading [");
+    terminal.send("\x03");
+    terminal.wait();
+    proxy.relent();
+    let before = proxy.downloaded();
+    sandbox.words(["pull", &name]).ok();
+    let (after, whole) = (proxy.downloaded(), 2 * 500_000);
+    assert!(after < whole + whole / 5, "{before}, {after} of {whole}");
 }
