@@ -648,3 +648,29 @@ fn a_pull_on_a_terminal_is_interrupted() {
     let (after, whole) = (proxy.downloaded(), 2 * 500_000);
     assert!(after < whole + whole / 5, "{before}, {after} of {whole}");
 }
+
+#[test]
+fn a_registry_is_searched() {
+    require!(Feature::Registry);
+    let sandbox = Sandbox::with_busybox();
+    let registry = Registry::start(&sandbox, Door::Open);
+    for name in ["team/app:1", "team/application:1", "other:1"] {
+        let name = tagged(&sandbox, &registry, name);
+        sandbox.words(["push", "-q", &name]).ok();
+    }
+    let address = registry.address();
+    let search =
+        |options: &str, term: &str| sandbox.rctr(&format!("search {options} {address}/{term}"));
+    let found = search("", "app").ok();
+    let lines = found.lines();
+    assert!(
+        lines[0].starts_with("NAME") && lines[0].contains("STARS"),
+        "{found}"
+    );
+    assert_eq!(lines.len(), 3, "{found}");
+    let names = search("--format {{.Name}} --limit 1", "app").ok();
+    assert!(names.line().ends_with("team/app"), "{names}");
+    assert_eq!(search("--filter stars=1", "app").ok().lines().len(), 1);
+    search("--limit 0", "app").fails(125);
+    search("--filter colour=red", "app").fails(1).explains();
+}

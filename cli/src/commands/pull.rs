@@ -34,7 +34,9 @@ pub(crate) const VERB: Verb = Verb {
 };
 
 fn args(command: Command) -> Command {
+    let help = "An image of a registry, or oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], dir:DIR";
     words::required(command, "name", "NAME[:TAG|@DIGEST]|PLACE")
+        .mut_arg("name", |arg| arg.help(help))
         .arg(words::on(
             "all-tags",
             Some('a'),
