@@ -30,6 +30,7 @@ mod network;
 mod platform;
 mod registry;
 mod registry_faults;
+mod registry_login;
 mod registry_platforms;
 mod registry_tools;
 mod run;
