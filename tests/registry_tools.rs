@@ -79,9 +79,10 @@ fn podman_pulls_what_we_push() {
     let store = sandbox.dir().join("podman");
     let podman = |words: &str| {
         let store = store.display();
-        sandbox.program(&format!(
-            "podman --storage-driver vfs --root {store} --runroot {store}-run {words}"
-        ))
+        let line =
+            format!("podman --storage-driver vfs --root {store} --runroot {store}-run {words}");
+        // It leaves a process that holds its namespaces: known by this variable, it ends with the sandbox.
+        sandbox.program(&line).env("PATH", sandbox.search_path())
     };
     podman(&format!("pull --tls-verify=false {name}")).ok();
     let seen = podman(&format!("image inspect --format {{{{.Digest}}}} {name}")).ok();

@@ -128,7 +128,7 @@ impl Sandbox {
     }
 
     /// `PATH`, with a directory that isn't there: the one variable that our helper processes keep, to know them by.
-    pub(super) fn search_path(&self) -> String {
+    pub(crate) fn search_path(&self) -> String {
         format!("{PATH}:{}/bin", self.dir.display())
     }
 
