@@ -136,6 +136,11 @@ impl Store {
         }
     }
 
+    /// Whether there is a cache mount of that id.
+    pub(crate) fn has_cache_mount(&self, id: &str) -> bool {
+        self.mount_dir(id).join("0/data").is_dir()
+    }
+
     pub(super) fn mount_dir(&self, id: &str) -> PathBuf {
         self.cache_path("mounts")
             .join(Digest::of(id.as_bytes()).hex())

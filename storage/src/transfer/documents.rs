@@ -226,7 +226,7 @@ impl Documents<'_> {
     }
 
     /// A small blob, verified; asked for once more when it is wrong.
-    fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>, TransferError> {
+    pub(super) fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>, TransferError> {
         if descriptor.size > DOCUMENT_LIMIT {
             return Err(self.too_large("config", &descriptor.digest, descriptor.size));
         }

@@ -66,6 +66,12 @@ pub enum TransferError {
         /// The last of the reasons.
         source: io::Error,
     },
+    /// What the source has is no build cache that we can read.
+    #[error("{place} holds no build cache of rctr")]
+    NoCache {
+        /// The source.
+        place: String,
+    },
     /// The target doesn't take a blob.
     #[error("cannot put blob {digest} to {place}")]
     PutBlob {
@@ -316,6 +322,7 @@ impl Explain for TransferError {
             Self::NoIndex { .. } => {
                 "leave --all-platforms out, or pull the image with --all-platforms first"
             }
+            Self::NoCache { .. } => "write one there with --cache-to",
             Self::Compress { .. } | Self::Stopped => return None,
             Self::Io { path, source, .. } => return hint_for_io(path, source),
             Self::Image(error) => return error.hint(),

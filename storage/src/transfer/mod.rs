@@ -12,8 +12,10 @@
 //! | [`look`](mod@look) | what a source has, without its layers |
 //! | [`content`], [`compress`] | what is sent: a blob as it is, or a layer compressed anew, on all cores |
 //! | [`documents`] | manifest and config, and which one of an index |
+//! | [`cache`] | a build cache that travels |
 //! | [`retry`] | how often, after which pause |
 
+pub mod cache;
 mod compress;
 mod content;
 mod copy;

@@ -113,6 +113,43 @@ pub fn pull(
     })
 }
 
+/// Brings one blob into the store: a layer, unpacked, or without a diffID anything. It is pinned. Needs ids for a layer.
+pub(super) fn fetch_blob(
+    store: &Store,
+    source: &dyn Source,
+    descriptor: &Descriptor,
+    diff_id: Option<DiffId>,
+    progress: &dyn Progress,
+) -> Result<(), TransferError> {
+    let patience = Patience::default();
+    let pull = Pull {
+        store,
+        documents: Documents { source, patience },
+        names: Names {
+            tags: Vec::new(),
+            digests: Vec::new(),
+        },
+        progress,
+        jobs: 1,
+        fetched: AtomicBool::new(false),
+    };
+    let stop = AtomicBool::new(false);
+    let context = Context {
+        source,
+        progress,
+        patience,
+        stop: &stop,
+    };
+    let wanted = Wanted {
+        descriptor,
+        diff_id,
+    };
+    store.pin(&[Pin::Blob(descriptor.digest)])?;
+    pull.blob(&context, wanted, Wait::Yes)?;
+    store.forget_partials(std::iter::once(&descriptor.digest));
+    Ok(())
+}
+
 /// What the image will be called.
 struct Names {
     tags: Vec<Reference>,

@@ -53,7 +53,15 @@ impl Compression {
         }
     }
 
-    fn codec(self, level: Option<i32>) -> Codec {
+    /// The media type of a layer that is compressed so.
+    pub(super) fn layer_type(self) -> &'static str {
+        match self {
+            Self::Gzip => OCI_LAYER_GZIP,
+            Self::Zstd => OCI_LAYER_ZSTD,
+        }
+    }
+
+    pub(super) fn codec(self, level: Option<i32>) -> Codec {
         let usual = match self {
             // A Debian image becomes 3 % larger than with 6, in 7 tenths of the time.
             Self::Gzip => 3,
@@ -409,10 +417,7 @@ impl<'a> Push<'a> {
                 diff_id: layer.diff_id,
                 source,
             })?;
-            let media_type = match codec.compression {
-                Compression::Gzip => OCI_LAYER_GZIP,
-                Compression::Zstd => OCI_LAYER_ZSTD,
-            };
+            let media_type = codec.compression.layer_type();
             let descriptor = Descriptor::new(media_type, digest, size);
             match self.blob(&descriptor, &content, mounts, told) {
                 Err(_) if content.has_changed() => content.known = None,
