@@ -18,7 +18,7 @@ use rctr_storage::timestamp;
 use crate::context::{self, Context, ContextSource, DockerfileSource, Surroundings};
 use crate::dockerfile::{self, Dockerfile};
 use crate::engine::run::Cancel;
-use crate::engine::{BuildError, Built, Destination, Engine, Files, Host, Remotes, Travelling};
+use crate::engine::{BuildError, Built, Destination, Engine, Files, Host, Remotes, Repositories, Travelling};
 use crate::event::{Event, Progress, Stream, VertexId};
 use crate::plan::{self, Base, ImageFailure, Images, Plan, PlannedStage, base_image};
 use crate::pull::{self, Puller};
@@ -47,6 +47,8 @@ pub struct Job<'a> {
     pub web: &'a fetch::Client,
     /// The program git.
     pub git: &'a git::Settings,
+    /// Registries.
+    pub repositories: &'a Repositories<'a>,
     /// Ends it early.
     pub cancel: &'a Cancel,
     /// Who hears of it.
@@ -407,7 +409,12 @@ impl Job<'_> {
             context,
             named: &named,
             remotes: Remotes::new(self.web, self.git),
-            travelling: &Travelling::open(&request.cache_from, self.store, tracker),
+            travelling: &Travelling::open(
+                &request.cache_from,
+                self.store,
+                self.repositories,
+                tracker,
+            ),
             tracker,
             cancel: self.cancel,
             build_id: Some(&log.id()),

@@ -1,11 +1,13 @@
 //! What the command line asks for: plain data.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use rctr_storage::manifest::Platform;
 use rctr_storage::record::Ulimit;
 use rctr_storage::reference::Reference;
+use rctr_storage::transfer::Compression;
 
 use crate::plan::RunNetwork;
 
@@ -64,12 +66,29 @@ pub struct BuildRequest {
     pub baked_secrets: BakedSecrets,
 }
 
-/// Where a cache travels to or from. A registry will be another one.
+/// Where a cache travels to or from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CachePlace {
-    /// A directory.
+    /// A directory, which becomes an OCI image layout.
     Local(PathBuf),
+    /// An image's name; to read from, also an image that carries its cache inside.
+    Registry(Reference),
+    /// Inside the image that is built. Only to write to.
+    Inline,
 }
+
+impl fmt::Display for CachePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local(dir) => write!(f, "local:{}", dir.display()),
+            Self::Registry(name) => name.fmt(f),
+            Self::Inline => f.write_str("the image"),
+        }
+    }
+}
+
+/// Bytes of layers in a cache, where nothing is said: 10 GB.
+pub const CACHE_SIZE: u64 = 10_000_000_000;
 
 /// `--cache-to`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +97,12 @@ pub struct CacheTo {
     pub place: CachePlace,
     /// What goes along.
     pub mode: CacheMode,
+    /// How layers are compressed; `None`: they aren't.
+    pub compression: Option<(Compression, Option<i32>)>,
+    /// Whether the content of cache mounts goes along.
+    pub mounts: bool,
+    /// Bytes of all layers together: what was used longest ago is left out.
+    pub max_size: u64,
     /// That it can't be written doesn't fail the build.
     pub ignore_error: bool,
 }

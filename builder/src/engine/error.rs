@@ -46,7 +46,7 @@ pub enum BuildError {
     Tree(#[from] rctr_storage::tree::TreeError),
     /// A cache can't be written elsewhere.
     #[error(transparent)]
-    Cache(#[from] rctr_storage::cache::PortableError),
+    Cache(#[from] super::TravelError),
     /// A step failed.
     #[error(transparent)]
     Step(Box<StepFailure>),

@@ -44,7 +44,7 @@ use crate::tracker::{Tracker, Vertex};
 pub use error::{BuildError, Cause, Kept, StepFailure};
 pub use export::{Destination, Files};
 pub use remotes::{RemoteError, Remotes};
-pub use travel::Travelling;
+pub use travel::{Repositories, TravelError, Travelling};
 
 /// What a build has of the host.
 pub trait Host: Sync {
@@ -74,7 +74,7 @@ pub struct Engine<'a> {
     /// What ADD fetches.
     pub remotes: Remotes<'a>,
     /// Caches from elsewhere, and to elsewhere.
-    pub travelling: &'a Travelling,
+    pub travelling: &'a Travelling<'a>,
     /// Who hears of it.
     pub tracker: &'a Tracker,
     /// Ends it early.

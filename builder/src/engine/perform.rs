@@ -259,7 +259,10 @@ impl Engine<'_> {
             uid: *uid,
             gid: *gid,
             mode: *mode,
-            fill: None,
+            fill: Some(&|into| {
+                self.travelling.fill_mount(self.store, id, into, vertex);
+                Ok(())
+            }),
         };
         let mut told = false;
         let mount = self.store.cache_mount(&order, &mut |pid| {

@@ -18,12 +18,13 @@ impl Engine<'_> {
     /// # Errors
     /// When its layers can't be made one.
     pub fn assemble(&self, built: &Built) -> Result<NewImage, BuildError> {
-        let whole = NewImage {
+        let mut whole = NewImage {
             config: image::config(self.plan, &built.stages),
             layers: built.layers.clone(),
             tags: self.request.tags.clone(),
             parent: None,
         };
+        self.add_inline_cache(built, &mut whole);
         let stage = self.plan.stages.len() - 1;
         let first = image::chain(self.plan, stage)[0];
         let base = match &self.plan.stages[first].base {

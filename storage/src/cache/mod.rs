@@ -23,7 +23,6 @@ mod collect;
 mod log;
 mod memo;
 mod mount;
-mod portable;
 mod step;
 mod step_lock;
 #[cfg(test)]
@@ -33,7 +32,6 @@ mod usage;
 pub use collect::{CachePolicy, Collected, PruneCache};
 pub use log::{BuildEntry, BuildLog, BuildResult, LogChunk, LogReader, LogStream};
 pub use mount::{CacheMount, CacheMountOrder, Fill, Sharing};
-pub use portable::{PortableCache, PortableError, PortableMemo};
 pub use step::{LogPlace, StepInput, StepRecord};
 pub use step_lock::{StepLock, TryStepLock};
 pub use usage::{CacheUsage, UsageKind, total};

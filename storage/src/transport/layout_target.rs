@@ -3,17 +3,20 @@
 //! As skopeo does it: blobs that are there are used, an image is added to those that the index lists, and a name moves to the
 //! image that got it last.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 
 use super::TransportError;
 use super::blob_file::{self, is_there, replace};
 use super::files::{DirFiles, Files, blob_path, parse};
-use crate::manifest::{Descriptor, Index, REF_NAME};
+use crate::digest::Digest;
+use crate::manifest::{Descriptor, Document, Index, REF_NAME};
 use crate::reference::Reference;
 use crate::transfer::{BlobContent, PlaceError, Put, RawManifest, Target};
 
@@ -132,6 +135,63 @@ impl Target for LayoutTarget {
     fn finish(&self) -> Result<(), PlaceError> {
         Ok(blob_file::sync(&self.dir)?)
     }
+}
+
+/// Removes from the layout in `dir` the images without a name, and blobs that nothing lists and that are older than `grace`:
+/// younger ones may belong to somebody who is writing. Whose manifest can't be read keeps everything.
+///
+/// # Errors
+/// When the layout can't be read or written.
+pub fn sweep_layout(dir: &Path, grace: Duration) -> Result<(), TransportError> {
+    let lock = File::open(dir).map_err(TransportError::io("lock", dir))?;
+    let _held = Flock::lock(lock, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| TransportError::io("lock", dir)(errno))?;
+    let files = DirFiles::open(dir)?;
+    let mut index: Index = parse(&files, "index.json", &files.document("index.json")?)?;
+    let all = index.manifests.len();
+    index
+        .manifests
+        .retain(|image| image.annotations.contains_key(REF_NAME));
+    if index.manifests.len() < all {
+        let json = serde_json::to_vec(&index).map_err(|source| TransportError::Document {
+            file: "index.json".to_owned(),
+            place: dir.to_owned(),
+            source,
+        })?;
+        replace(&dir.join("index.json"), &json)?;
+    }
+    let mut listed = HashSet::new();
+    let mut manifests: Vec<Descriptor> = index.manifests;
+    while let Some(descriptor) = manifests.pop() {
+        if !listed.insert(descriptor.digest) {
+            continue;
+        }
+        let path = blob_path(&descriptor.digest);
+        let bytes = files.verified(&path, &descriptor.digest)?;
+        match Document::parse(&bytes) {
+            Ok(Document::Index(inner)) => manifests.extend(inner.manifests),
+            Ok(Document::Manifest(manifest)) => {
+                listed.insert(manifest.config.digest);
+                listed.extend(manifest.layers.iter().map(|layer| layer.digest));
+            }
+            // It may list anything.
+            Err(_) => return Ok(()),
+        }
+    }
+    let blobs = dir.join("blobs/sha256");
+    for entry in fs::read_dir(&blobs).map_err(TransportError::io("read", &blobs))? {
+        let entry = entry.map_err(TransportError::io("read", &blobs))?;
+        let name = entry.file_name();
+        let digest = name.to_str().and_then(|name| Digest::from_hex(name).ok());
+        let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
+        if digest.is_some_and(|digest| !listed.contains(&digest))
+            && age().is_some_and(|age| age >= grace)
+        {
+            // Who else sweeps may have been quicker.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
 }
 
 /// Makes a directory, with those above it, where none is.

@@ -24,6 +24,7 @@ mod layout_target;
 mod tar_files;
 
 pub use error::TransportError;
+pub use layout_target::sweep_layout;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
