@@ -18,7 +18,9 @@ use rctr_storage::timestamp;
 use crate::context::{self, Context, ContextSource, DockerfileSource, Surroundings};
 use crate::dockerfile::{self, Dockerfile};
 use crate::engine::run::Cancel;
-use crate::engine::{BuildError, Built, Destination, Engine, Files, Host, Remotes, Repositories, Travelling};
+use crate::engine::{
+    BuildError, Built, Destination, Engine, Files, Host, Remotes, Repositories, Travelling,
+};
 use crate::event::{Event, Progress, Stream, VertexId};
 use crate::plan::{self, Base, ImageFailure, Images, Plan, PlannedStage, base_image};
 use crate::pull::{self, Puller};
@@ -411,6 +413,7 @@ impl Job<'_> {
             remotes: Remotes::new(self.web, self.git),
             travelling: &Travelling::open(
                 &request.cache_from,
+                &request.cache_to,
                 self.store,
                 self.repositories,
                 tracker,

@@ -2,14 +2,17 @@
 //! docker read.
 
 use std::env;
+use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use clap::{Arg, ArgMatches};
+use rctr_builder::engine::Cause;
 use rctr_storage::explain::Explain;
 use rctr_storage::reference::Reference;
 use rctr_storage::registry::{
-    Client, Credential, CredentialError, Credentials, RegistriesConf, Secret, Settings,
+    Access, Client, Credential, CredentialError, Credentials, RegistriesConf, Repository, Secret,
+    Settings,
 };
 
 use crate::commands::words;
@@ -67,6 +70,54 @@ impl Registries {
     /// When one fails.
     pub(crate) fn prefetch(&self, reference: &Reference) -> Result<(), Failure> {
         Ok(self.keys.prefetch(&reference.domain, &reference.path)?)
+    }
+}
+
+/// For the caches of `build`: made when the first one is wanted, so that other builds don't read the settings.
+#[derive(Default)]
+pub(crate) struct Lazily {
+    made: OnceLock<Registries>,
+}
+
+impl Lazily {
+    /// The repository; credentials have been asked for then.
+    ///
+    /// # Errors
+    /// When settings are damaged, or it isn't allowed.
+    pub(crate) fn repository(&self, name: &Reference, access: Access) -> Result<Repository, Cause> {
+        let failed = |failure: Failure| -> Cause { Box::new(NoRegistry(failure)) };
+        let registries = match self.made.get() {
+            Some(made) => made,
+            None => {
+                let made = Registries::of_environment().map_err(failed)?;
+                self.made.get_or_init(|| made)
+            }
+        };
+        registries.prefetch(name).map_err(failed)?;
+        let found = registries.client.repository(name, access);
+        found.map_err(|error| -> Cause { Box::new(error) })
+    }
+}
+
+/// Why registries can't be reached at all.
+#[derive(Debug)]
+struct NoRegistry(Failure);
+
+impl fmt::Display for NoRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)?;
+        self.0
+            .causes
+            .iter()
+            .try_for_each(|cause| write!(f, ": {cause}"))
+    }
+}
+
+impl std::error::Error for NoRegistry {}
+
+impl Explain for NoRegistry {
+    fn hint(&self) -> Option<String> {
+        self.0.hint.clone()
     }
 }
 

@@ -84,7 +84,10 @@ fn steps_come_out_as_they_went_in() {
     ] {
         let (here, there) = (Sandbox::new(), Sandbox::new());
         let dir = here.dir.join("cache");
-        let made = [step(&here.store, "one", None), step(&here.store, "two", Some("one"))];
+        let made = [
+            step(&here.store, "one", None),
+            step(&here.store, "two", Some("one")),
+        ];
         let keys = made.each_ref().map(|record| record.key);
         write(
             &here.store,
@@ -118,8 +121,14 @@ fn the_config_has_buildkits_form() {
     let manifest = opened.source.manifest(None).unwrap();
     let manifest: serde_json::Value = serde_json::from_slice(&manifest.bytes).unwrap();
     let config = &manifest["config"];
-    assert_eq!(config["mediaType"], "application/vnd.buildkit.cacheconfig.v0");
-    let hex = config["digest"].as_str().unwrap().trim_start_matches("sha256:");
+    assert_eq!(
+        config["mediaType"],
+        "application/vnd.buildkit.cacheconfig.v0"
+    );
+    let hex = config["digest"]
+        .as_str()
+        .unwrap()
+        .trim_start_matches("sha256:");
     let config = fs::read(dir.join("blobs/sha256").join(hex)).unwrap();
     let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
     assert_eq!(config["layers"][0]["parent"], -1);
@@ -183,7 +192,9 @@ fn cache_mounts_go_along() {
         mode: 0o755,
         fill: None,
     };
-    let mount = here.store.cache_mount(&order, &mut |_| ControlFlow::Break(()));
+    let mount = here
+        .store
+        .cache_mount(&order, &mut |_| ControlFlow::Break(()));
     let mount = mount.unwrap().unwrap();
     fs::create_dir(mount.path.join("deep")).unwrap();
     fs::write(mount.path.join("deep/file"), "kept").unwrap();
@@ -215,7 +226,10 @@ fn cache_mounts_go_along() {
 #[test]
 fn an_image_carries_its_cache_inside() {
     let (here, there) = (Sandbox::new(), Sandbox::new());
-    let made = [step(&here.store, "one", None), step(&here.store, "two", Some("one"))];
+    let made = [
+        step(&here.store, "one", None),
+        step(&here.store, "two", Some("one")),
+    ];
     let image = || {
         let mut new = NewImage {
             config: ImageConfig::default(),
@@ -231,7 +245,14 @@ fn an_image_carries_its_cache_inside() {
     assert_eq!(image().id, image().id, "the same steps, the same image");
     let dir = here.dir.join("image");
     let target = place(&dir).open_target().unwrap().unwrap();
-    transfer::push(&here.store, &image(), &*target, &PushOptions::default(), &Silent).unwrap();
+    transfer::push(
+        &here.store,
+        &image(),
+        &*target,
+        &PushOptions::default(),
+        &Silent,
+    )
+    .unwrap();
     let cache = open(&dir).unwrap();
     for record in &made {
         let taken = cache.take(&there.store, &record.key).unwrap().unwrap();

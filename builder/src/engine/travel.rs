@@ -62,10 +62,11 @@ pub struct Travelling<'a> {
 }
 
 impl<'a> Travelling<'a> {
-    /// Opens the caches. One that isn't there, or damaged, is told of and left out.
+    /// Opens the caches of `from`; credentials for those of `to` are looked up. One that isn't there, or damaged, is told of and left out.
     #[must_use]
     pub fn open(
         from: &[CachePlace],
+        to: &[CacheTo],
         store: &Store,
         repositories: &'a Repositories<'a>,
         tracker: &Tracker,
@@ -75,6 +76,12 @@ impl<'a> Travelling<'a> {
             memos: Mutex::default(),
             repositories,
         };
+        for to in to {
+            if let CachePlace::Registry(name) = &to.place {
+                // Programs that keep credentials are asked now, as long as we are who we are. The answer counts later.
+                let _ = travelling.repository(name, Access::Push);
+            }
+        }
         for place in from {
             let vertex = tracker.start(format!("importing cache manifest from {place}"));
             match travelling.cache(place, store) {
@@ -241,7 +248,9 @@ impl Engine<'_> {
 
     /// The ids of the cache mounts in those stages.
     fn cache_mounts(&self, stages: &[usize]) -> Vec<String> {
-        let steps = stages.iter().flat_map(|&stage| &self.plan.stages[stage].steps);
+        let steps = stages
+            .iter()
+            .flat_map(|&stage| &self.plan.stages[stage].steps);
         let mut ids: Vec<String> = steps
             .filter_map(|step| match &step.operation {
                 Operation::Run(run) => Some(&run.mounts),

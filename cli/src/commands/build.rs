@@ -27,6 +27,7 @@ use crate::context::Context;
 use crate::output;
 use crate::progress::trace::Trace;
 use crate::progress::{Display, Style};
+use crate::registries::Lazily;
 use crate::report::Failure;
 use crate::request::build_output::Outputs;
 use crate::request::{build as request, build_output};
@@ -166,6 +167,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
         Some("shell") => true,
         Some(other) => return Err(words::bad("on-error", other, "want shell or fail")),
     };
+    let registries = Lazily::default();
     let trace = words::text(matches, "trace").map(|_| Trace::new(display.progress()));
     let job = Job {
         store: &store,
@@ -185,6 +187,7 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
             ..fetch::Settings::default()
         }),
         git: &git(),
+        repositories: &|name, access| registries.repository(name, access),
         cancel: &cancel,
         progress: match &trace {
             Some(trace) => trace.clone(),

@@ -19,9 +19,9 @@ pub(super) fn from(matches: &ArgMatches) -> Result<Vec<CachePlace>, Failure> {
     let words = list(matches, "cache-from");
     let parsed = words.iter().map(|text| {
         let parsed = Words::parse(text, "src").and_then(|words| match words.place()? {
-            CachePlace::Inline => Err(
-                "a cache inside an image is read with type=registry,ref=NAME".to_owned(),
-            ),
+            CachePlace::Inline => {
+                Err("a cache inside an image is read with type=registry,ref=NAME".to_owned())
+            }
             place => Ok(place),
         });
         parsed.map_err(|why| bad("cache-from", text, why))

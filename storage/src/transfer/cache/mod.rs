@@ -135,4 +135,3 @@ pub fn write_inline<'a>(
     let value = serde_json::to_value(steps).unwrap_or(Value::Null);
     config.extra.insert(INLINE.to_owned(), value);
 }
-

@@ -77,7 +77,9 @@ pub(super) fn pack(
     let packed = packed.map_err(|_| failed(io::Error::other("the packing thread died")))?;
     packed.map_err(|error| failed(io::Error::other(error)))?;
     let made = made.map_err(failed)?;
-    output.into_inner().map_err(|error| failed(error.into_error()))?;
+    output
+        .into_inner()
+        .map_err(|error| failed(error.into_error()))?;
     let mount = PortableMount {
         id: id.to_owned(),
         layer: LayerBlob {

@@ -12,8 +12,8 @@ use crate::manifest::{Descriptor, Manifest, Platform, oci_layer_type};
 use crate::store::Store;
 use crate::timestamp;
 use crate::transfer::documents::{Documents, Found};
-use crate::transfer::retry::Patience;
 use crate::transfer::pull::fetch_blob;
+use crate::transfer::retry::Patience;
 use crate::transfer::{Silent, Source, TransferError};
 
 /// A cache that was opened: its documents are read, its layers not yet.
@@ -139,9 +139,7 @@ fn inline(manifest: &Manifest, mut config: ImageConfig) -> Option<Known> {
     let steps: Vec<InlineStep> = serde_json::from_value(config.extra.remove(INLINE)?).ok()?;
     let diff_ids = config.rootfs.diff_ids.iter().copied();
     let layers: BTreeMap<_, _> = diff_ids.zip(&manifest.layers).collect();
-    let created = config
-        .created
-        .unwrap_or_else(|| timestamp::of_epoch(0));
+    let created = config.created.unwrap_or_else(|| timestamp::of_epoch(0));
     let steps = steps.into_iter().filter_map(|step| {
         let layer = layers.get(&step.layer)?;
         Some(PortableStep {

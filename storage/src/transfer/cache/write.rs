@@ -128,7 +128,10 @@ impl Writing<'_> {
         };
         let mut keys = HashSet::new();
         for key in self.options.keys {
-            let Some(mut record) = self.store.step_with_inputs(key).filter(|_| keys.insert(*key))
+            let Some(mut record) = self
+                .store
+                .step_with_inputs(key)
+                .filter(|_| keys.insert(*key))
             else {
                 continue;
             };
@@ -210,11 +213,7 @@ impl Writing<'_> {
         }
     }
 
-    fn put(
-        &self,
-        descriptor: &Descriptor,
-        content: &dyn BlobContent,
-    ) -> Result<(), TransferError> {
+    fn put(&self, descriptor: &Descriptor, content: &dyn BlobContent) -> Result<(), TransferError> {
         let put = Attempts::ask(Patience::default(), None, || {
             self.target.put_blob(descriptor, content, &[], &|_| {})
         });
@@ -227,11 +226,8 @@ impl Writing<'_> {
 }
 
 fn descriptor(layer: &LayerBlob) -> Descriptor {
-    let mut descriptor = Descriptor::new(
-        oci_layer_type(&layer.media_type),
-        layer.digest,
-        layer.size,
-    );
+    let mut descriptor =
+        Descriptor::new(oci_layer_type(&layer.media_type), layer.digest, layer.size);
     let diff_id = layer.diff_id.to_string();
     descriptor
         .annotations
@@ -263,7 +259,10 @@ fn manifest(config: Descriptor, known: &Known) -> Manifest {
 /// The steps in BuildKit's form, beside our own.
 fn config(known: &Known) -> CacheConfig {
     let places = |keys: Vec<Digest>| -> BTreeMap<Digest, usize> {
-        keys.into_iter().enumerate().map(|(n, key)| (key, n)).collect()
+        keys.into_iter()
+            .enumerate()
+            .map(|(n, key)| (key, n))
+            .collect()
     };
     let records = places(known.steps.iter().map(|s| s.record.key).collect());
     let mut layers: Vec<CacheLayer> = Vec::new();
@@ -287,7 +286,10 @@ fn config(known: &Known) -> CacheConfig {
                 layer,
                 created_at: step.record.created.clone(),
             }],
-            inputs: link.map(|&link| vec![CacheInput { link }]).into_iter().collect(),
+            inputs: link
+                .map(|&link| vec![CacheInput { link }])
+                .into_iter()
+                .collect(),
         }
     };
     CacheConfig {
