@@ -68,13 +68,21 @@ pub(crate) fn failures_say_why(scene: &Scene) {
         "exec: \"/no/shell\": no such file or directory"
     );
     assert!(error.hint().unwrap().contains("in the image"));
-    fs::write(scene.layer().join("bin/foreign"), b"\x7fELF\x02\x01\x01").unwrap();
+    // A header of a program for s390x: elf(5), e_machine 22, big endian.
+    let mut foreign = [0; 64];
+    foreign[..7].copy_from_slice(b"\x7fELF\x02\x02\x01");
+    (foreign[17], foreign[19]) = (2, 22);
+    fs::write(scene.layer().join("bin/foreign"), foreign).unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(scene.layer().join("bin/foreign"), mode).unwrap();
     let ran = with(&["foreign"]);
     assert_eq!(ran.code(), 126);
-    let hint = ran.result.unwrap_err().hint().unwrap();
-    assert!(hint.contains("another architecture"), "{hint}");
+    let error = ran.result.unwrap_err();
+    assert!(error.to_string().contains("s390x"), "{error}");
+    assert!(
+        error.hint().unwrap().contains("qemu-user-static"),
+        "{error}"
+    );
     // A program that the shell doesn't find is the shell's to tell.
     let ran = scene.sh("nosuch");
     assert_eq!(ran.code(), 127);

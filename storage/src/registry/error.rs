@@ -253,7 +253,11 @@ impl Explain for RegistryError {
                 Some(wait) => format!("try again in {} seconds", wait.as_secs()),
                 None => format!("try again later; with `rctr login {registry}` more may be allowed"),
             },
-            Self::Digest { .. } | Self::TooLarge { .. } | Self::Protocol { .. } => {
+            Self::Digest { .. }
+            | Self::TooLarge { .. }
+            | Self::Protocol { .. }
+            | Self::LongAnswer { .. }
+            | Self::Redirects { .. } => {
                 "this is the registry's fault, or that of a proxy on the way".to_owned()
             }
             Self::Schema1 { .. } => {
@@ -262,15 +266,17 @@ impl Explain for RegistryError {
             Self::Status { status: 500.., .. } | Self::Interrupted { .. } => {
                 "the registry has trouble: try again later".to_owned()
             }
+            Self::Status { .. } => {
+                "the registry doesn't do that: whoever runs it may know why".to_owned()
+            }
             Self::NoSearch { .. } => "name the image in full".to_owned(),
             Self::Downgrade { .. } | Self::OpenRealm { .. } => {
                 "this is refused so that nobody on the way can read or change it".to_owned()
             }
-            Self::NoBlob { .. }
-            | Self::LongAnswer { .. }
-            | Self::Redirects { .. }
-            | Self::Status { .. }
-            | Self::Content { .. } => return None,
+            Self::NoBlob { .. } => {
+                "the registry has only a part of the image: try again later, or have the image pushed again".to_owned()
+            }
+            Self::Content { .. } => return None,
         })
     }
 }
