@@ -226,6 +226,17 @@ pub struct UnlistedImage {
     pub documents: BTreeMap<Digest, Vec<u8>>,
 }
 
+/// An index whose document and images are nowhere yet, but for the layers.
+#[derive(Debug, Clone)]
+pub struct UnlistedIndex {
+    /// The index.
+    pub descriptor: Descriptor,
+    /// The index itself, and configs and manifests of its images.
+    pub documents: BTreeMap<Digest, Vec<u8>>,
+    /// Layers in the store, and their size in bytes.
+    pub layers: BTreeMap<Digest, u64>,
+}
+
 impl Store {
     /// All images, newest first. Reads `index.json` and nothing else. Of the images of an index, the one that a container would be
     /// made of without `--platform` has the index's names; the others are a [part of](ImageSummary::part_of) it.

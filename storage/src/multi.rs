@@ -1,8 +1,11 @@
 //! Indexes: images for several platforms under one name.
 
+use std::collections::BTreeMap;
+
 use crate::atomic;
 use crate::blob::BlobError;
-use crate::image::{ImageError, only_tags};
+use crate::digest::Digest;
+use crate::image::{ImageError, UnlistedImage, UnlistedIndex, only_tags};
 use crate::index::{Catalog, IndexSummary, Member, Named};
 use crate::manifest::{Descriptor, Document, Index, OCI_INDEX, Platform};
 use crate::reference::Reference;
@@ -22,6 +25,43 @@ impl Store {
         manifests: &[Descriptor],
         tags: &[Reference],
     ) -> Result<Descriptor, ImageError> {
+        let (descriptor, bytes) = self.index_of(manifests)?;
+        self.put_document(&bytes)?;
+        self.list_index(&descriptor, tags, &[])?;
+        Ok(descriptor)
+    }
+
+    /// An index of images, as [`put_index`](Self::put_index) would make it when they are listed, without writing anything.
+    ///
+    /// # Errors
+    /// When a document can't be made.
+    pub fn unlisted_index(&self, images: &[UnlistedImage]) -> Result<UnlistedIndex, ImageError> {
+        let manifests: Vec<Descriptor> = images
+            .iter()
+            .map(|unlisted| Descriptor {
+                platform: Some(Platform::of(&unlisted.image.config)),
+                ..unlisted.image.manifest.clone()
+            })
+            .collect();
+        let (descriptor, bytes) = self.index_of(&manifests)?;
+        let mut documents = BTreeMap::from([(descriptor.digest, bytes)]);
+        let mut layers = BTreeMap::new();
+        for UnlistedImage {
+            image,
+            documents: own,
+        } in images
+        {
+            documents.extend(own.iter().map(|(digest, bytes)| (*digest, bytes.clone())));
+            layers.extend(image.layers.iter().map(|layer| (layer.digest, layer.size)));
+        }
+        Ok(UnlistedIndex {
+            descriptor,
+            documents,
+            layers,
+        })
+    }
+
+    fn index_of(&self, manifests: &[Descriptor]) -> Result<(Descriptor, Vec<u8>), ImageError> {
         let mut index = Index::default();
         for descriptor in manifests {
             let mut descriptor = descriptor.clone();
@@ -31,10 +71,8 @@ impl Store {
             index.manifests.push(descriptor);
         }
         let bytes = atomic::to_json(&self.path("blobs"), &index)?;
-        let digest = self.put_document(&bytes)?;
-        let descriptor = Descriptor::new(OCI_INDEX, digest, bytes.len() as u64);
-        self.list_index(&descriptor, tags, &[])?;
-        Ok(descriptor)
+        let descriptor = Descriptor::new(OCI_INDEX, Digest::of(&bytes), bytes.len() as u64);
+        Ok((descriptor, bytes))
     }
 
     /// Lists an index whose document is in the store, and the images of it that are here as a whole; manifests that aren't are no

@@ -1,9 +1,11 @@
 //! A build for several platforms: one after the other, with the same context and cache, and an index of the images.
 
+use rctr_storage::archive::{self, Format};
+use rctr_storage::image::{NewImage, UnlistedIndex};
 use rctr_storage::manifest::{Descriptor, Platform};
 
 use super::{Around, Done, Job, Output};
-use crate::engine::{BuildError, Files};
+use crate::engine::{BuildError, Destination, Files};
 use crate::plan::Plan;
 use crate::request::BuildRequest;
 use crate::source::Warning;
@@ -35,14 +37,34 @@ pub(super) fn build(job: &Job<'_>, around: &Around<'_>) -> Result<Done, BuildErr
             .collect();
         all.notes.extend(new);
     }
-    if !job.outputs.contains(&Output::Image) {
+    let is_of_all = |output: &Output| matches!(output, Output::Image | Output::Archive(..));
+    if !job.outputs.iter().any(is_of_all) {
         return Ok(all);
     }
+    let unlisted: Vec<_> = images
+        .iter()
+        .map(|new| job.store.unlisted_image(new.clone()))
+        .collect::<Result<_, _>>()?;
+    let index = job.store.unlisted_index(&unlisted)?;
+    for output in &job.outputs {
+        match output {
+            Output::Image => list(job, around, &images)?,
+            Output::Archive(Format::Oci, to) => archive(job, around, &index, to)?,
+            // The rest was made for each platform, or refused.
+            _ => {}
+        }
+    }
+    all.index = Some(index.descriptor);
+    Ok(all)
+}
+
+/// Makes the images and their index.
+fn list(job: &Job<'_>, around: &Around<'_>, images: &[NewImage]) -> Result<(), BuildError> {
     let vertex = around.tracker.start("exporting to image");
     let part = vertex.part("exporting manifest list");
     let mut manifests = Vec::new();
     for new in images {
-        let image = job.store.create_image(new)?;
+        let image = job.store.create_image(new.clone())?;
         vertex.note(format!("exporting config {}", image.id));
         manifests.push(Descriptor {
             platform: Some(Platform::of(&image.config)),
@@ -56,14 +78,34 @@ pub(super) fn build(job: &Job<'_>, around: &Around<'_>) -> Result<Done, BuildErr
         vertex.note(format!("naming to {tag}"));
     }
     vertex.completed();
-    all.index = Some(index);
-    Ok(all)
+    Ok(())
 }
 
-/// What is done for one platform: images wait for the others, and directories hold one a platform.
+/// Writes the index and its images: one archive.
+fn archive(
+    job: &Job<'_>,
+    around: &Around<'_>,
+    index: &UnlistedIndex,
+    to: &Destination,
+) -> Result<(), BuildError> {
+    let vertex = around.tracker.start("exporting to oci image format");
+    vertex.note(format!(
+        "exporting manifest list {}",
+        index.descriptor.digest
+    ));
+    let tags = &job.request.tags;
+    let result = to.write(&mut |out| Ok(archive::save_index(job.store, index, tags, out)?));
+    match &result {
+        Ok(()) => vertex.completed(),
+        Err(error) => vertex.failed(error.to_string()),
+    }
+    result
+}
+
+/// What is done for one platform: images and archives wait for the others, and directories hold one a platform.
 fn part(output: &Output, platform: &Platform) -> Output {
     match output {
-        Output::Image => Output::Nothing,
+        Output::Image | Output::Archive(..) => Output::Nothing,
         Output::Files(Files::Directory(path)) => {
             let name = platform.to_string().replace('/', "_");
             Output::Files(Files::Directory(path.join(name)))

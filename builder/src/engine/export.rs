@@ -111,7 +111,7 @@ impl Engine<'_> {
 
 impl Destination {
     /// A file is there when all of it is written, but for what isn't a plain one (`/dev/null`, a pipe).
-    fn write(
+    pub(crate) fn write(
         &self,
         fill: &mut dyn FnMut(&mut dyn Write) -> Result<(), BuildError>,
     ) -> Result<(), BuildError> {

@@ -139,12 +139,6 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
     build_request.tags.extend(names);
     request::check_outputs(&build_request, &outputs)?;
     let pushes = match pushes {
-        true if build_request.platforms.len() > 1 => {
-            return Err(
-                Failure::new("images of several platforms can't be pushed by their build")
-                    .hint("build them with -t NAME, then `rctr push --all-platforms NAME`"),
-            );
-        }
         true => Some(push::AfterBuild::prepare(&build_request.tags)?),
         false => None,
     };
@@ -205,10 +199,13 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
     match result {
         Ok(outcome) if check => Ok(report::checked(&outcome.warnings)),
         Ok(outcome) => {
-            report::result(matches, &outcome, &outputs, style)?;
-            if let (Some(push), false) = (&pushes, outcome.image.is_none()) {
-                push.run(&store, style == Style::Quiet)?;
-            }
+            report::notes(&outcome, style);
+            let built = outcome.image.is_some() || outcome.index.is_some();
+            let pushed = match pushes.filter(|_| built) {
+                Some(push) => push.run(&store, style == Style::Quiet)?,
+                None => None,
+            };
+            report::result(matches, &outcome, &outputs, pushed.as_ref())?;
             Ok(0)
         }
         Err(error) => {

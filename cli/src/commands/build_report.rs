@@ -9,6 +9,7 @@ use rctr_builder::plan::PlanError;
 use rctr_builder::source::Warning;
 use rctr_storage::image::Image;
 use rctr_storage::manifest::Descriptor;
+use rctr_storage::transfer::Pushed;
 use serde_json::json;
 
 use super::create::io_failure;
@@ -18,22 +19,30 @@ use crate::progress::Style;
 use crate::report::Failure;
 use crate::request::build_output;
 
-/// `--iidfile`, `--metadata-file`, and the ID of `--quiet`, unless standard output has the result itself.
-pub(super) fn result(
-    matches: &ArgMatches,
-    outcome: &Outcome,
-    outputs: &[Output],
-    style: Style,
-) -> Result<(), Failure> {
+/// Sentences about the command line and findings of the build checks.
+pub(super) fn notes(outcome: &Outcome, style: Style) {
     if style != Style::Quiet {
         for note in &outcome.notes {
             output::note(note);
         }
         warnings(&outcome.warnings);
     }
+}
+
+/// `--iidfile`, `--metadata-file`, and the ID of `--quiet`, unless standard output has the result itself. Of what was pushed, the digest
+/// in `--metadata-file` is the registry's: layers go compressed, so it is another one than here.
+pub(super) fn result(
+    matches: &ArgMatches,
+    outcome: &Outcome,
+    outputs: &[Output],
+    pushed: Option<&Pushed>,
+) -> Result<(), Failure> {
     let (id, described) = match (&outcome.index, &outcome.image) {
-        (Some(index), _) => (index.digest, of_index(index, outcome)),
-        (None, Some(image)) => (image.id, metadata(image, &outcome.build_id)),
+        (Some(index), _) => (index.digest, of_index(&there(index, pushed), outcome)),
+        (None, Some(image)) => {
+            let manifest = there(&image.manifest, pushed);
+            (image.id, metadata(image, &manifest, &outcome.build_id))
+        }
         (None, None) => return Ok(()),
     };
     let write = |path: &str, text: String| {
@@ -53,14 +62,22 @@ pub(super) fn result(
     Ok(())
 }
 
+/// What the registry calls it, if it was pushed.
+fn there(here: &Descriptor, pushed: Option<&Pushed>) -> Descriptor {
+    match pushed {
+        Some(pushed) => Descriptor::new(&here.media_type, pushed.digest, pushed.size),
+        None => here.clone(),
+    }
+}
+
 /// As BuildKit names it.
-fn metadata(image: &Image, build: &str) -> String {
+fn metadata(image: &Image, manifest: &Descriptor, build: &str) -> String {
     let names: Vec<String> = image.tags.iter().map(ToString::to_string).collect();
     let mut metadata = json!({
         "buildx.build.ref": build,
         "containerimage.config.digest": image.id,
-        "containerimage.digest": image.manifest.digest,
-        "containerimage.descriptor": image.manifest,
+        "containerimage.digest": manifest.digest,
+        "containerimage.descriptor": manifest,
     });
     if !names.is_empty() {
         metadata["image.name"] = json!(names.join(","));

@@ -5,7 +5,7 @@ use rctr_storage::Store;
 use rctr_storage::image::Image;
 use rctr_storage::manifest::Platform;
 use rctr_storage::reference::Reference;
-use rctr_storage::transfer::{self, Compression, PushOptions};
+use rctr_storage::transfer::{self, Compression, PushOptions, Pushed};
 use rctr_storage::transport::Place;
 
 use super::pull::with_tag;
@@ -199,25 +199,36 @@ impl AfterBuild {
         })
     }
 
-    /// Pushes, and tells it on standard error.
+    /// Pushes, and tells it on standard error. What there is now, which is the same in all registries.
     ///
     /// # Errors
     /// When a registry doesn't take it.
-    pub(super) fn run(&self, store: &Store, quiet: bool) -> Result<(), Failure> {
+    pub(super) fn run(&self, store: &Store, quiet: bool) -> Result<Option<Pushed>, Failure> {
+        let mut last = None;
         for name in &self.names {
-            let image = store.find_image(&name.to_string())?;
             let target = places::target(&self.registries, &Place::Registry(name.clone()))?;
-            let options = PushOptions {
-                mount_from: same_registry(&image, name),
-                ..PushOptions::default()
-            };
             let display = Display::start(Look::Quiet, Way::Push);
-            let pushed = transfer::push(store, &image, &*target, &options, &display)?;
+            // Of several platforms, all go.
+            let pushed = match store.find_index(&name.to_string())? {
+                Some((index, _)) => {
+                    let options = PushOptions::default();
+                    transfer::push_index(store, &index, &*target, &options, &display)?
+                }
+                None => {
+                    let image = store.find_image(&name.to_string())?;
+                    let options = PushOptions {
+                        mount_from: same_registry(&image, name),
+                        ..PushOptions::default()
+                    };
+                    transfer::push(store, &image, &*target, &options, &display)?
+                }
+            };
             if !quiet {
                 output::note(format!("pushed {name}@{}", pushed.digest));
             }
+            last = Some(pushed);
         }
-        Ok(())
+        Ok(last)
     }
 }
 

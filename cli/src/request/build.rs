@@ -10,6 +10,7 @@ use rctr_builder::build::Output;
 use rctr_builder::engine::Files;
 use rctr_builder::plan::RunNetwork;
 use rctr_builder::request::{BakedSecrets, BuildRequest, NamedContext, SecretSource};
+use rctr_storage::archive::Format;
 use rctr_storage::manifest::Platform;
 use rctr_storage::reference::Reference;
 
@@ -241,12 +242,6 @@ pub(crate) fn parse(matches: &ArgMatches) -> Result<BuildRequest, Failure> {
     let mut platforms = platforms(matches)?;
     match platforms.len() {
         0 | 1 => request.platform = platforms.pop(),
-        _ if !request.cache_to.is_empty() => {
-            return Err(
-                Failure::new("--cache-to can't be used with several platforms")
-                    .hint("write a cache for each platform, in builds of one platform"),
-            );
-        }
         _ => request.platforms = platforms,
     }
     for host in list(matches, "add-host") {
@@ -358,19 +353,28 @@ fn platforms(matches: &ArgMatches) -> Result<Vec<Platform>, Failure> {
     Ok(platforms)
 }
 
-/// What is made for several platforms: an image of the store, or directories.
+/// What is made for several platforms: an image of the store, an OCI archive, or directories.
 ///
 /// # Errors
 /// When something else is asked for.
 pub(crate) fn check_outputs(request: &BuildRequest, outputs: &[Output]) -> Result<(), Failure> {
-    let holds_one =
-        |output: &&Output| matches!(output, Output::Archive(..) | Output::Files(Files::Tar(_)));
-    match outputs.iter().find(holds_one) {
-        Some(_) if request.platforms.len() > 1 => Err(Failure::new(
-            "an archive of several platforms can't be written by a build",
-        )
-        .hint("build it as an image (-t NAME) and `rctr save` it, or use --output type=local")),
-        _ => Ok(()),
+    if request.platforms.len() < 2 {
+        return Ok(());
+    }
+    let refused = outputs.iter().find_map(|output| match output {
+        Output::Archive(Format::Docker, _) => Some((
+            "docker's archives hold an image for one platform",
+            "--output type=oci writes one archive for all platforms",
+        )),
+        Output::Files(Files::Tar(_)) => Some((
+            "a tar of files is for one platform",
+            "--output type=local,dest=DIRECTORY makes a directory for each",
+        )),
+        _ => None,
+    });
+    match refused {
+        Some((what, hint)) => Err(Failure::new(what).hint(hint)),
+        None => Ok(()),
     }
 }
 

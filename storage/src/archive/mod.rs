@@ -19,7 +19,7 @@ mod save;
 
 pub use import::{ImportOptions, import};
 pub use load::{Loaded, load};
-pub use save::{Format, save, save_for, save_image};
+pub use save::{Format, save, save_for, save_image, save_index};
 
 pub(crate) use parts::{MAX_FILES, MAX_LINKS, clean, normal};
 pub(crate) use save::repositories;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{ArchiveError, CONTAINERD_NAME, DockerEntry};
 use crate::atomic;
 use crate::digest::Digest;
-use crate::image::{Image, ImageError, UnlistedImage};
+use crate::image::{Image, ImageError, UnlistedImage, UnlistedIndex};
 use crate::manifest::{Descriptor, Document, Index, Platform, REF_NAME};
 use crate::reference::Reference;
 use crate::store::Store;
@@ -91,6 +91,34 @@ pub fn save_image(
         ..Choice::default()
     };
     write(store, &choice, &unlisted.documents, format, out)
+}
+
+/// Saves an index that isn't listed, with all its images, as an OCI layout: docker's format has no place for one.
+///
+/// # Errors
+/// When a layer isn't there, or the archive can't be written.
+pub fn save_index(
+    store: &Store,
+    unlisted: &UnlistedIndex,
+    tags: &[Reference],
+    out: impl Write,
+) -> Result<(), ArchiveError> {
+    let index = &unlisted.descriptor;
+    let mut choice = Choice::default();
+    choice
+        .indexes
+        .extend(tags.iter().map(|tag| (index.clone(), Some(tag.clone()))));
+    if tags.is_empty() {
+        choice.indexes.push((index.clone(), None));
+    }
+    choice
+        .blobs
+        .extend(unlisted.documents.keys().map(|digest| (*digest, None)));
+    let layers = unlisted.layers.iter();
+    choice
+        .blobs
+        .extend(layers.map(|(digest, size)| (*digest, Some(*size))));
+    write(store, &choice, &unlisted.documents, Format::Oci, out)
 }
 
 fn write(
