@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::path::PathBuf;
 
-use clap::{ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command};
 use rctr_builder::build::Output;
 use rctr_builder::engine::Files;
 use rctr_builder::plan::RunNetwork;
@@ -15,10 +15,12 @@ use rctr_storage::manifest::Platform;
 use rctr_storage::reference::Reference;
 
 use super::build_cache;
+use super::flags::Takes::{Many, Nothing, One};
+use super::flags::{self, Flag, NO, flag};
 use super::isolation::parse_ulimit;
 use super::network::parse_host;
 use super::values::{pairs, parse_csv, parse_size};
-use crate::commands::words::{bad, is_on, list, on, text, value, values};
+use crate::commands::words::{bad, is_on, list, on, text, value};
 use crate::report::Failure;
 
 /// Flags that docker has and that mean nothing here, with why. Those with a value.
@@ -49,143 +51,159 @@ const IGNORED_SWITCHES: [&str; 5] = [
 ];
 
 /// The flags.
+const FLAGS: &[Flag] = &[
+    flag('t', "tag", Many, "Name of the image: NAME[:TAG]"),
+    flag(
+        'f',
+        "file",
+        One,
+        "The Dockerfile (default: PATH/Dockerfile; -: standard input)",
+    ),
+    flag(
+        NO,
+        "build-arg",
+        Many,
+        "Set an ARG: NAME[=VALUE]; without a value the environment's",
+    ),
+    flag(NO, "target", One, "Build this stage"),
+    flag(
+        NO,
+        "platform",
+        Many,
+        "Build for these platforms: linux/arm64,…",
+    ),
+    flag(NO, "no-cache", Nothing, "Run every step"),
+    flag(
+        NO,
+        "no-cache-filter",
+        Many,
+        "Run every step of these stages",
+    ),
+    flag(NO, "pull", Nothing, "Look for newer base images"),
+    flag(
+        NO,
+        "secret",
+        Many,
+        "For RUN --mount=type=secret: id=ID[,src=FILE|,env=NAME]",
+    ),
+    flag(
+        NO,
+        "ssh",
+        Many,
+        "For RUN --mount=type=ssh: default|ID[=SOCKET|=KEY…]",
+    ),
+    flag(NO, "label", Many, "Set metadata of the image: KEY=VALUE"),
+    flag(
+        NO,
+        "add-host",
+        Many,
+        "Add a line to /etc/hosts of steps: NAME:IP",
+    ),
+    flag(
+        NO,
+        "network",
+        One,
+        "Network of steps: default, none or host",
+    ),
+    flag(NO, "shm-size", One, "Size of /dev/shm in steps"),
+    flag(
+        NO,
+        "ulimit",
+        Many,
+        "Resource limit of steps: NAME=SOFT[:HARD]",
+    ),
+    flag('q', "quiet", Nothing, "Print the image's ID only"),
+    flag(NO, "iidfile", One, "Write the image's ID to this file"),
+    flag(
+        NO,
+        "metadata-file",
+        One,
+        "Write what was built to this file, as JSON",
+    ),
+    flag(NO, "progress", One, "auto, tty, plain, rawjson or quiet"),
+    flag(
+        'o',
+        "output",
+        Many,
+        "Where the result goes: type=local|tar|oci|docker|image[,dest=PATH], or a directory",
+    ),
+    flag(
+        NO,
+        "build-context",
+        Many,
+        "A further context: NAME=DIRECTORY|docker-image://IMAGE",
+    ),
+    flag(
+        NO,
+        "cache-from",
+        Many,
+        "Use this cache: type=local,src=DIRECTORY",
+    ),
+    flag(
+        NO,
+        "cache-to",
+        Many,
+        "Write the cache: type=local,dest=DIRECTORY",
+    ),
+    flag(NO, "squash", Nothing, "Make one layer of all steps"),
+    flag(
+        NO,
+        "jobs",
+        One,
+        "Steps that run at once (default: no limit)",
+    ),
+    flag(NO, "call", One, "check: only run the build checks"),
+    flag(NO, "check", Nothing, "Run the build checks, build nothing"),
+    flag(
+        NO,
+        "allow",
+        Many,
+        "Allow a step more: security.insecure, network.host",
+    ),
+    flag(
+        NO,
+        "push",
+        Nothing,
+        "Push the image, as --output type=registry",
+    ),
+    flag(
+        NO,
+        "explain",
+        Nothing,
+        "Tell why steps are not served from the cache",
+    ),
+    flag(
+        NO,
+        "fail-on-miss",
+        Nothing,
+        "Fail when a step is not in the cache",
+    ),
+    flag(
+        NO,
+        "on-error",
+        One,
+        "shell: open a shell where a step has failed",
+    ),
+    flag(
+        NO,
+        "trace",
+        One,
+        "Write the build's time line to this file, as HTML",
+    ),
+    flag(
+        NO,
+        "baked-secrets",
+        One,
+        "warn or refuse: values that look like secrets in the image",
+    ),
+];
+
+/// Adds the flags and PATH.
 pub(crate) fn args(command: Command) -> Command {
-    let command = command
-        .arg(values("tag", Some('t'), "Name of the image: NAME[:TAG]"))
-        .arg(value(
-            "file",
-            Some('f'),
-            "The Dockerfile (default: PATH/Dockerfile; -: standard input)",
-        ))
-        .arg(values(
-            "build-arg",
-            None,
-            "Set an ARG: NAME[=VALUE]; without a value the environment's",
-        ))
-        .arg(value("target", None, "Build this stage"))
-        .arg(values(
-            "platform",
-            None,
-            "Build for these platforms: linux/arm64,…",
-        ))
-        .arg(on("no-cache", None, "Run every step"))
-        .arg(values(
-            "no-cache-filter",
-            None,
-            "Run every step of these stages",
-        ))
-        .arg(on("pull", None, "Look for newer base images"))
-        .arg(values(
-            "secret",
-            None,
-            "For RUN --mount=type=secret: id=ID[,src=FILE|,env=NAME]",
-        ))
-        .arg(values(
-            "ssh",
-            None,
-            "For RUN --mount=type=ssh: default|ID[=SOCKET|=KEY…]",
-        ))
-        .arg(values(
-            "label",
-            None,
-            "Set metadata of the image: KEY=VALUE",
-        ))
-        .arg(values(
-            "add-host",
-            None,
-            "Add a line to /etc/hosts of steps: NAME:IP",
-        ))
-        .arg(value(
-            "network",
-            None,
-            "Network of steps: default, none or host",
-        ))
-        .arg(value("shm-size", None, "Size of /dev/shm in steps"))
-        .arg(values(
-            "ulimit",
-            None,
-            "Resource limit of steps: NAME=SOFT[:HARD]",
-        ))
-        .arg(on("quiet", Some('q'), "Print the image's ID only"))
-        .arg(value("iidfile", None, "Write the image's ID to this file"))
-        .arg(value(
-            "metadata-file",
-            None,
-            "Write what was built to this file, as JSON",
-        ))
-        .arg(value(
-            "progress",
-            None,
-            "auto, tty, plain, rawjson or quiet",
-        ))
-        .arg(values(
-            "output",
-            Some('o'),
-            "Where the result goes: type=local|tar|oci|docker|image[,dest=PATH], or a directory",
-        ))
-        .arg(values(
-            "build-context",
-            None,
-            "A further context: NAME=DIRECTORY|docker-image://IMAGE",
-        ))
-        .arg(values(
-            "cache-from",
-            None,
-            "Use this cache: type=local,src=DIRECTORY",
-        ))
-        .arg(values(
-            "cache-to",
-            None,
-            "Write the cache: type=local,dest=DIRECTORY",
-        ))
-        .arg(on("squash", None, "Make one layer of all steps"))
-        .arg(value(
-            "jobs",
-            None,
-            "Steps that run at once (default: no limit)",
-        ))
-        .arg(value("call", None, "check: only run the build checks"))
-        .arg(on("check", None, "Run the build checks, build nothing"))
-        .arg(values(
-            "allow",
-            None,
-            "Allow a step more: security.insecure, network.host",
-        ))
-        .arg(on(
-            "push",
-            None,
-            "Push the image, as --output type=registry",
-        ))
-        .arg(on(
-            "explain",
-            None,
-            "Tell why steps are not served from the cache",
-        ))
-        .arg(on(
-            "fail-on-miss",
-            None,
-            "Fail when a step is not in the cache",
-        ))
-        .arg(value(
-            "on-error",
-            None,
-            "shell: open a shell where a step has failed",
-        ))
-        .arg(value(
-            "trace",
-            None,
-            "Write the build's time line to this file, as HTML",
-        ))
-        .arg(value(
-            "baked-secrets",
-            None,
-            "warn or refuse: values that look like secrets in the image",
-        ))
-        .arg(
-            clap::Arg::new("context")
-                .value_name("PATH|URL|-")
-                .required(true),
-        );
+    let command = FLAGS
+        .iter()
+        .fold(command, |command, flag| command.arg(flags::arg(flag)))
+        .arg(Arg::new("context").value_name("PATH|URL|-").required(true));
     let command = IGNORED.iter().fold(command, |command, (flag, _)| {
         let short = match *flag {
             "memory" => Some('m'),

@@ -27,7 +27,12 @@ pub(crate) struct Flag {
     pub(crate) help: &'static str,
 }
 
-const fn flag(short: char, long: &'static str, takes: Takes, help: &'static str) -> Flag {
+pub(crate) const fn flag(
+    short: char,
+    long: &'static str,
+    takes: Takes,
+    help: &'static str,
+) -> Flag {
     Flag {
         long,
         short,
@@ -37,7 +42,8 @@ const fn flag(short: char, long: &'static str, takes: Takes, help: &'static str)
 }
 
 use Takes::{Many, Nothing, One};
-const NO: char = '\0';
+/// No short form.
+pub(crate) const NO: char = '\0';
 
 /// Flags of `run` and `create`.
 pub(crate) const CREATE: &[Flag] = &[
@@ -363,7 +369,8 @@ pub(crate) fn add(command: Command, tables: &[&[Flag]], usage: &str) -> Command 
         )
 }
 
-fn arg(flag: &Flag) -> Arg {
+/// The flag as clap wants it.
+pub(crate) fn arg(flag: &Flag) -> Arg {
     let arg = Arg::new(flag.long)
         .long(flag.long)
         .help(flag.help)
