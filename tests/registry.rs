@@ -438,6 +438,35 @@ fn registries_conf_sends_elsewhere_and_is_told_when_damaged() {
 }
 
 #[test]
+fn an_alias_of_a_short_name_is_used() {
+    require!(Feature::Registry);
+    let sandbox = Sandbox::with_busybox();
+    let registry = Registry::start(&sandbox, Door::Open);
+    let conf = |sandbox: &Sandbox| {
+        let aliases = format!("[aliases]\ntool = \"{}/team/app\"\n", registry.address());
+        sandbox.home_file(".config/containers/registries.conf", aliases);
+    };
+    conf(&sandbox);
+    sandbox.words(["tag", "busybox", "tool:1"]).ok();
+    let pushed = sandbox.rctr("push tool:1").ok();
+    pushed.prints(&format!("[{}/team/app]", registry.address()));
+    registry.manifest("team/app", "1");
+    let other = Sandbox::new();
+    conf(&other);
+    let run = other.rctr("run --rm --network none tool:1 echo here").ok();
+    assert_eq!(run.line(), "here");
+    let further = Sandbox::new();
+    conf(&further);
+    further.file("ctx/Dockerfile", "FROM tool:1\nWORKDIR /w\n");
+    further.rctr("build -t img ctx").ok();
+    // It is called as it was asked for.
+    assert_eq!(id(&further, "tool:1"), id(&other, "tool:1"));
+    // A name in full is what it says.
+    let full = format!("{}/library/tool:1", registry.address());
+    further.words(["pull", &full]).fails(1);
+}
+
+#[test]
 fn a_pull_on_a_terminal_is_interrupted() {
     require!(Feature::Registry);
     let sandbox = Sandbox::new();

@@ -23,6 +23,7 @@ use crate::report::Failure;
 pub(crate) struct Registries {
     pub(crate) client: Client,
     pub(crate) keys: Arc<Keys>,
+    conf: RegistriesConf,
 }
 
 impl Registries {
@@ -50,9 +51,10 @@ impl Registries {
     fn with(tls_verify: Option<bool>) -> Result<Self, Failure> {
         let keys = Arc::new(keys());
         let dirs = Dirs::find();
+        let conf = RegistriesConf::load(&dirs.conf)?;
         let settings = Settings {
             web: crate::web::settings(),
-            conf: RegistriesConf::load(&dirs.conf)?,
+            conf: conf.clone(),
             certs_dirs: dirs.certs,
             credentials: Arc::clone(&keys) as Arc<dyn Credentials>,
             tls_verify,
@@ -61,6 +63,27 @@ impl Registries {
         Ok(Self {
             client: Client::new(settings),
             keys,
+            conf,
+        })
+    }
+
+    /// Where the image is that the user calls `word`, which is `name`: a short name with an alias is somewhere else than at docker's.
+    /// Here it keeps the name that it was called by.
+    ///
+    /// # Errors
+    /// When the alias is no name.
+    pub(crate) fn meant(&self, word: &str, name: &Reference) -> Result<Reference, Failure> {
+        let Some(alias) = short(word).and_then(|short| self.conf.alias(short)) else {
+            return Ok(name.clone());
+        };
+        let place = Reference::parse_bare(alias).map_err(|error| {
+            Failure::new(format!("the alias of {word} is no image: {error}"))
+                .hint("it is in [aliases] of registries.conf: name = \"REGISTRY/PATH\"")
+        })?;
+        Ok(Reference {
+            domain: place.domain,
+            path: place.path,
+            ..name.clone()
         })
     }
 
@@ -71,6 +94,18 @@ impl Registries {
     pub(crate) fn prefetch(&self, reference: &Reference) -> Result<(), Failure> {
         Ok(self.keys.prefetch(&reference.domain, &reference.path)?)
     }
+}
+
+/// A name without a registry, without tag and digest: what can have an alias.
+fn short(word: &str) -> Option<&str> {
+    let name = word.split('@').next().unwrap_or(word);
+    let name = match name.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => name,
+        _ => name,
+    };
+    let first = name.split_once('/').map(|(first, _)| first);
+    let is_registry = |first: &str| first == "localhost" || first.contains(['.', ':']);
+    (!first.is_some_and(is_registry)).then_some(name)
 }
 
 /// For the caches of `build`: made when the first one is wanted, so that other builds don't read the settings.
@@ -195,4 +230,23 @@ fn conf(named: Option<PathBuf>, own: Vec<PathBuf>) -> Vec<PathBuf> {
     let files = [system].into_iter().chain(own);
     paths.extend(files.map(|file| file.with_extension("conf.d")));
     paths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_short_names_can_have_aliases() {
+        for (word, want) in [
+            ("debian", Some("debian")),
+            ("debian:12", Some("debian")),
+            ("team/app:1", Some("team/app")),
+            ("docker.io/library/debian", None),
+            ("localhost/app", None),
+            ("host:5000/app:1", None),
+        ] {
+            assert_eq!(short(word), want, "{word}");
+        }
+    }
 }

@@ -107,8 +107,13 @@ fn pull(context: &Context, matches: &ArgMatches, look: Look) -> Result<(), Failu
         ));
     }
     let registries = Registries::new(matches)?;
-    if let Some(name) = &name {
-        registries.prefetch(name)?;
+    let word = word.trim_start_matches("docker://");
+    let there = match &name {
+        Some(name) => Some(registries.meant(word, name)?),
+        None => None,
+    };
+    if let Some(there) = &there {
+        registries.prefetch(there)?;
     }
     let store = Store::open(&context.root)?;
     identity::enter(&context.identity()?, Mounts::Host)?;
@@ -121,12 +126,12 @@ fn pull(context: &Context, matches: &ArgMatches, look: Look) -> Result<(), Failu
     let shown = match name {
         None => each.place(&place)?,
         Some(name) if all_tags => {
-            for tag in registries.client.tags(&name)? {
+            for tag in registries.client.tags(there.as_ref().unwrap_or(&name))? {
                 let tagged = Reference {
                     tag: Some(tag),
                     ..name.clone()
                 };
-                each.name(&tagged)?;
+                each.name(&tagged, &registries.meant(word, &tagged)?)?;
             }
             name
         }
@@ -135,7 +140,7 @@ fn pull(context: &Context, matches: &ArgMatches, look: Look) -> Result<(), Failu
             if complete != name && each.talks() {
                 output::line("Using default tag: latest");
             }
-            each.name(&complete)?;
+            each.name(&complete, &registries.meant(word, &complete)?)?;
             complete
         }
     };
@@ -154,11 +159,14 @@ struct Pull<'a> {
 }
 
 impl Pull<'_> {
-    /// An image of a registry.
-    fn name(&self, name: &Reference) -> Result<(), Failure> {
-        let source = self.registries.client.repository(name, Access::Pull)?;
+    /// An image of a registry, which is called `there` in it.
+    fn name(&self, name: &Reference, there: &Reference) -> Result<(), Failure> {
+        let source = self.registries.client.repository(there, Access::Pull)?;
+        if self.talks() && name != there {
+            output::line(format!("{name} is an alias of {}", full(there)));
+        }
         if self.talks() {
-            output::line(format!("{}: Pulling from {}", tag_of(name), name.path));
+            output::line(format!("{}: Pulling from {}", tag_of(name), there.path));
         }
         self.pull(&source, name)
     }

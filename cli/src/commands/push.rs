@@ -98,16 +98,18 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
         false => vec![with_tag(&name)],
     };
     if !push.quiet {
+        let there = registries.meant(word, &name)?;
         output::line(format!(
             "The push refers to repository [{}/{}]",
-            name.domain, name.path
+            there.domain, there.path
         ));
         if !all_tags && name.tag.is_none() {
             output::line("Using default tag: latest");
         }
     }
     for name in names {
-        push.image(&name.to_string(), &Place::Registry(name.clone()))?;
+        let there = registries.meant(word, &name)?;
+        push.image(&name.to_string(), &Place::Registry(there))?;
     }
     Ok(0)
 }
