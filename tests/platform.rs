@@ -201,6 +201,21 @@ fn without_qemu_the_program_is_explained() {
 }
 
 #[test]
+fn doctor_tells_of_emulation() {
+    if std::env::consts::ARCH == "aarch64" || is_registered_for_all() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let path = path_without_qemu(&sandbox);
+    let told = sandbox.rctr("doctor").env("PATH", &path).output();
+    told.prints("no static qemu for arm64 in $PATH")
+        .prints("fix:   apt install qemu-user-static");
+    require!(Feature::Arm64);
+    let told = sandbox.rctr("doctor").output();
+    told.prints("arm64 programs run by /");
+}
+
+#[test]
 fn files_that_cannot_run_are_explained() {
     let sandbox = Sandbox::with_busybox();
     sandbox.file("ctx/Dockerfile", "FROM busybox\nCOPY --chmod=755 . /x/\n");

@@ -64,6 +64,11 @@ pub fn find(platform: &str, path: &str) -> Option<Emulation> {
     })
 }
 
+/// Whether the host has a handler for programs of `architecture` (`arm64`), for all of its processes.
+pub(crate) fn is_system_wide(architecture: &str) -> bool {
+    Machine::of(architecture).is_some_and(|m| system_wide(&m, Path::new(SYSTEM_WIDE)))
+}
+
 /// Makes the binfmt_misc of our user namespace and registers the handler. Who wants it to work holds what is returned. This process has
 /// a mount namespace of its own in the user namespace, and the host's files.
 ///

@@ -14,6 +14,7 @@ use nix::unistd::{Pid, pipe2};
 use crate::identity::{self, Identity, Mounts};
 use crate::sys::{self, Cloned};
 
+mod emulation;
 mod host;
 mod ids;
 mod network;
@@ -134,6 +135,7 @@ pub fn all(surroundings: &Surroundings<'_>) -> Vec<Probe> {
     probes.extend(storage::all(&world));
     probes.extend(network::all(&world));
     probes.extend(host::all());
+    probes.push(emulation::emulation(&world));
     probes
 }
 
