@@ -196,3 +196,20 @@ fn a_cache_holds_the_steps_of_all_platforms() {
     }
     second.assert_clean();
 }
+
+#[test]
+fn one_platform_of_several_is_not_removed_by_itself() {
+    let sandbox = scene();
+    assert_eq!(build(&sandbox, "-t img:1").code, 0);
+    let refused = sandbox.rctr("rmi --platform linux/arm64 img:1").fails(1);
+    refused.says("removed together").explains();
+    inspect(&sandbox, "linux/arm64");
+    sandbox
+        .rctr("build --platform linux/arm64 -t one:1 ctx")
+        .ok();
+    let other = sandbox.rctr("rmi --platform linux/s390x one:1").fails(1);
+    other.says("linux/s390x");
+    sandbox.rctr("rmi --platform linux/arm64 one:1").ok();
+    sandbox.rctr("rmi img:1").ok();
+    assert_eq!(sandbox.rctr("images -q").ok().stdout, "");
+}

@@ -3,6 +3,7 @@
 use clap::{Arg, ArgMatches, Command};
 use rctr_runtime::identity::{self, Mounts};
 use rctr_storage::Store;
+use rctr_storage::manifest::Platform;
 use rctr_storage::reference::Reference;
 use rctr_storage::removal::RemoveImage;
 
@@ -46,8 +47,12 @@ pub(crate) const REMOVE: Verb = Verb {
                 "Keep nameless images that it was made from",
             ))
             .arg(
-                words::values("platform", None, "Ignored: an image here has one platform")
-                    .hide(true),
+                words::values(
+                    "platform",
+                    None,
+                    "Only if the image is for this platform, and for no other",
+                )
+                .hide(true),
             )
     },
     run: remove,
@@ -67,6 +72,23 @@ fn is_there(store: &Store, name: &str) -> bool {
     !found.is_err_and(|error| error.is_not_found())
 }
 
+/// Whether what `--platform` names is all that goes with the name.
+fn is_only_for(store: &Store, name: &str, platforms: &[String]) -> Result<(), Failure> {
+    for text in platforms {
+        let platform = Platform::parse(text).map_err(|why| words::bad("platform", text, why))?;
+        store.find_image_for(name, &platform)?;
+        if store.find_index(name)?.is_some() {
+            return Err(Failure::new(format!(
+                "{name} is of several platforms, which are removed together"
+            ))
+            .hint(format!(
+                "`rctr rmi {name}` removes all; `rctr pull --platform {text} {name}` gets one"
+            )));
+        }
+    }
+    Ok(())
+}
+
 fn remove(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
     let options = RemoveImage {
         force: words::is_on(matches, "force"),
@@ -80,7 +102,13 @@ fn remove(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
         identity::enter(&context.identity()?, Mounts::Host)?;
     }
     let mut code = 0;
+    let platforms = words::list(matches, "platform");
     for name in names {
+        if let Err(failure) = is_only_for(&store, &name, &platforms) {
+            code = 1;
+            output::error(failure);
+            continue;
+        }
         match store.remove_image(&name, options) {
             Ok(removed) => removed.iter().for_each(output::line),
             Err(error) => {
