@@ -97,3 +97,34 @@ fn binary_output_is_kept_as_it_is() {
     assert!(log.bytes.windows(line.len()).any(|window| window == line));
     assert!(log.bytes.len() > 300_000);
 }
+
+#[test]
+fn what_is_read_of_the_context_is_told() {
+    let sandbox = Sandbox::new();
+    let loaded = |output: &Output, what: &str| -> String {
+        let title = format!("[internal] load {what}");
+        let mut lines = output.stderr.lines();
+        let line = lines.find(|line| line.ends_with(&title)).unwrap();
+        let number = line.split_once(' ').unwrap().0.to_owned() + " transferring context: ";
+        let told = output.stderr.lines().find_map(|l| l.strip_prefix(&number));
+        told.unwrap_or_else(|| panic!("{title}: {output}"))
+            .split(' ')
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    let build = |sandbox: &Sandbox| sandbox.rctr("build --progress plain ctx").ok();
+    sandbox.file("ctx/Dockerfile", "FROM scratch\nCOPY a b /\n");
+    sandbox.file("ctx/a", "a".repeat(1000));
+    sandbox.file("ctx/b", "b".repeat(230));
+    sandbox.file("ctx/c", "c".repeat(500));
+    let first = build(&sandbox);
+    assert_eq!(loaded(&first, ".dockerignore"), "2B");
+    assert_eq!(loaded(&first, "build context"), "1.23kB");
+    sandbox.file("ctx/.dockerignore", "c\n# all but this\n");
+    assert_eq!(loaded(&build(&sandbox), ".dockerignore"), "17B");
+    // No step reads it.
+    sandbox.file("ctx/Dockerfile", "FROM scratch\nWORKDIR /w\n");
+    let none = build(&sandbox);
+    assert!(!none.stderr.contains("load build context"), "{none}");
+}

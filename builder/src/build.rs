@@ -19,7 +19,7 @@ use crate::context::{self, Context, ContextSource, DockerfileSource, Surrounding
 use crate::dockerfile::{self, Dockerfile};
 use crate::engine::run::Cancel;
 use crate::engine::{
-    BuildError, Built, Destination, Engine, Files, Host, Remotes, Repositories, Travelling,
+    BuildError, Built, Destination, Engine, Files, Host, Loading, Remotes, Repositories, Travelling,
 };
 use crate::event::{Event, Progress, Stream, VertexId};
 use crate::plan::{self, Base, ImageFailure, Images, Plan, PlannedStage, base_image};
@@ -30,6 +30,9 @@ use crate::tracker::Tracker;
 use crate::{fetch, git};
 
 mod several;
+
+/// Bytes that BuildKit tells when there is nothing to be transferred.
+pub(crate) const EMPTY: u64 = 2;
 
 /// All that a build needs.
 pub struct Job<'a> {
@@ -358,6 +361,11 @@ impl Job<'_> {
                 let part = vertex.part("transferring dockerfile");
                 part.completed(text.len() as u64);
                 vertex.completed();
+                let vertex = tracker.start("[internal] load .dockerignore");
+                let size = context.ignore_file.as_ref().map_or(0, |file| file.size);
+                let part = vertex.part("transferring context");
+                part.completed(size.max(EMPTY));
+                vertex.completed();
                 Ok((context, text, name))
             }
             Err(error) => {
@@ -405,6 +413,7 @@ impl Job<'_> {
         log.update_later(|entry| entry.steps += u32::try_from(steps).unwrap_or(u32::MAX));
         let named = self.named()?;
         let engine = Engine {
+            loading: Loading::new(&plan, context, tracker),
             store: self.store,
             plan: &plan,
             request,

@@ -17,6 +17,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -44,6 +45,8 @@ pub struct FileHashes {
     /// Nanoseconds since 1970: files must have changed before.
     newest: i64,
     table: Mutex<Table>,
+    /// Bytes.
+    read: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -112,6 +115,7 @@ impl FileHashes {
             root: root.to_owned(),
             newest: now - MARGIN,
             table: Mutex::default(),
+            read: AtomicU64::new(0),
         }
     }
 
@@ -144,6 +148,10 @@ impl FileHashes {
         let identity = Identity::of(stat);
         let name = rel.as_os_str().as_bytes();
         let mut table = self.table();
+        // A recent one is read again by each step that selects it.
+        if table.recent.get(name) != Some(&identity) {
+            self.read.fetch_add(identity.size, Ordering::Relaxed);
+        }
         if identity.mtime.max(identity.ctime) > self.newest || name.len() > usize::from(u16::MAX) {
             table.recent.insert(name.into(), identity);
             return;
@@ -159,6 +167,12 @@ impl FileHashes {
         };
         table.entries.insert(name.into(), entry);
         table.changed = true;
+    }
+
+    /// The size of the files that had to be read in this process, in bytes.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
     }
 
     /// Writes what is new, and forgets files that have vanished. Two builds that save at once: the last one wins, and what

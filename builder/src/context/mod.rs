@@ -23,6 +23,7 @@ pub use error::ContextError;
 pub use hashes::FileHashes;
 pub use ignore::{Ignore, IgnoreError, Verdict};
 pub use open::{Surroundings, open};
+pub use read::IgnoreFile;
 
 use std::path::{Path, PathBuf};
 
@@ -78,8 +79,8 @@ pub struct Context {
     pub root: PathBuf,
     /// What isn't there for the build.
     pub ignore: Ignore,
-    /// The file that says so, as shown: `.dockerignore`, `Dockerfile.dev.dockerignore`; `None`: there is none.
-    pub ignore_file: Option<String>,
+    /// The file that says so; `None`: there is none.
+    pub ignore_file: Option<IgnoreFile>,
     /// As the user named it.
     pub name: String,
     /// Digests of its files.

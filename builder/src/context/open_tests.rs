@@ -73,7 +73,7 @@ fn directory_with_its_dockerfile() {
     let place = Place::with(&[("Dockerfile", "FROM a"), (".dockerignore", "*.log")]);
     let (context, bytes, name) = place.open_named("Dockerfile").unwrap();
     assert_eq!((&*bytes, &*name), (&b"FROM a"[..], "Dockerfile"));
-    assert_eq!(context.ignore_file.as_deref(), Some(".dockerignore"));
+    assert_eq!(context.ignore_file.as_ref().unwrap().name, ".dockerignore");
     assert!(excluded(&context, "a.log"));
     assert!(!excluded(&context, "a.txt"));
 }
@@ -96,7 +96,7 @@ fn the_dockerfiles_own_ignore_file_wins() {
     let (context, bytes, _) = place.open_named("sub/Dev.Dockerfile").unwrap();
     assert_eq!(bytes, b"FROM b");
     let file = "sub/Dev.Dockerfile.dockerignore";
-    assert_eq!(context.ignore_file.as_deref(), Some(file));
+    assert_eq!(context.ignore_file.as_ref().unwrap().name, file);
     assert!(excluded(&context, "secret") && !excluded(&context, "a"));
 }
 

@@ -62,7 +62,7 @@ pub(super) fn whole(
 pub(super) fn ignore(
     root: &Path,
     beside: Option<Beside>,
-) -> Result<(Ignore, Option<String>), ContextError> {
+) -> Result<(Ignore, Option<IgnoreFile>), ContextError> {
     let special = match beside {
         None => None,
         Some(Beside::InContext(name)) => Some((open_in(root, &name), name)),
@@ -89,9 +89,19 @@ pub(super) fn ignore(
             file: file.clone(),
             source,
         })?;
-        return Ok((rules, Some(file)));
+        let size = text.len() as u64;
+        return Ok((rules, Some(IgnoreFile { name: file, size })));
     }
     Ok((Ignore::none(), None))
+}
+
+/// An ignore file that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IgnoreFile {
+    /// As shown: `.dockerignore`, `Dockerfile.dev.dockerignore`.
+    pub name: String,
+    /// In bytes.
+    pub size: u64,
 }
 
 /// Where the ignore file of a Dockerfile is.

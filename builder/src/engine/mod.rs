@@ -18,6 +18,7 @@ mod growing;
 mod image;
 mod keep;
 mod key;
+mod loading;
 mod perform;
 mod remotes;
 pub mod run;
@@ -43,6 +44,7 @@ use crate::tracker::{Tracker, Vertex};
 
 pub use error::{BuildError, Cause, Kept, StepFailure};
 pub use export::{Destination, Files};
+pub use loading::Loading;
 pub use remotes::{RemoteError, Remotes};
 pub use travel::{Repositories, TravelError, Travelling};
 
@@ -69,6 +71,8 @@ pub struct Engine<'a> {
     pub request: &'a BuildRequest,
     /// The build context.
     pub context: &'a Context,
+    /// What is told of reading it.
+    pub loading: Loading<'a>,
     /// `--build-context NAME=DIRECTORY`.
     pub named: &'a BTreeMap<String, Context>,
     /// What ADD fetches.
@@ -133,8 +137,15 @@ impl Engine<'_> {
     /// # Errors
     /// The first thing that failed; everything that was finished before is in the cache.
     pub fn build(&self) -> Result<Built, BuildError> {
+        let built = self.layers();
+        self.loading.ended();
+        built
+    }
+
+    fn layers(&self) -> Result<Built, BuildError> {
         let vertices = self.declare();
         let partial = self.follow_cache(&vertices)?;
+        self.loading.served(self.plan, &partial);
         let complete = |(index, stage): (usize, &Option<Finished>)| {
             stage
                 .as_ref()

@@ -225,6 +225,7 @@ impl Engine<'_> {
         let keyed = self
             .key(step, vertex, &growing.key(), &known, Reach::Layers)?
             .ok_or(BuildError::Canceled)?;
+        self.loading.keyed(step);
         let place = self.place_of(at.stage, at.number);
         let lock = if self.may_use_cache(at.stage) {
             if let Some(record) = self.store.cached_step(&keyed.key)? {
