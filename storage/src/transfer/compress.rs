@@ -16,8 +16,6 @@ use crate::digest::{Digest, Hasher};
 
 /// Bytes of the dictionary, deflate's window: 32 KiB.
 const WINDOW: usize = 32 << 10;
-/// No more cores than this work at a layer, for each needs some MiB.
-const MAX_WORKERS: usize = 8;
 
 /// What compression is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +53,16 @@ impl Codec {
         }
     }
 
+    /// No more cores than this work at a layer: together they need less than 50 MiB.
+    fn most_workers(self) -> usize {
+        match (self.compression, self.level) {
+            (Compression::Gzip, _) | (_, ..=6) => 8,
+            (_, 7..=8) => 6,
+            (_, 9..=10) => 3,
+            _ => 2,
+        }
+    }
+
     /// Reads `input` to its end and writes it to `output`, compressed.
     pub(super) fn compress(
         self,
@@ -62,7 +70,7 @@ impl Codec {
         output: &mut (dyn Write + Send),
     ) -> io::Result<Compressed> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        self.compress_with(cores.min(MAX_WORKERS), input, output)
+        self.compress_with(cores.min(self.most_workers()), input, output)
     }
 
     fn compress_with(
@@ -345,6 +353,23 @@ mod tests {
                 out.len(),
                 whole.len()
             );
+        }
+    }
+
+    #[test]
+    fn no_level_needs_more_than_50_mib() {
+        let content = content(1 << 20);
+        for level in [6, 8, 10, 15, 22] {
+            let codec = Codec {
+                compression: Compression::Zstd,
+                level,
+            };
+            let mut frame = zstd::bulk::Compressor::new(level).unwrap();
+            frame.compress(&content).unwrap();
+            // Two blocks wait and two are worked at, as they are and compressed.
+            let each = frame.context_mut().sizeof() + 2 * codec.block();
+            let all = (each * codec.most_workers()) >> 20;
+            assert!(all < 50, "{all} MiB at level {level}");
         }
     }
 
