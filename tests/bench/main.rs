@@ -15,8 +15,10 @@ mod engine;
 mod machine;
 mod measure;
 mod memory;
+mod parts;
 mod report;
 mod scenarios;
+mod transfer;
 
 use std::time::Instant;
 
@@ -24,6 +26,10 @@ use engine::Engines;
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(done) = parts::run(&wanted) {
+        let failed = done.inspect_err(|error| eprintln!("{}: {error}", wanted[0]));
+        std::process::exit(i32::from(failed.is_err()));
+    }
     if let Some(unknown) = wanted
         .iter()
         .find(|name| !scenarios::ALL.iter().any(|s| s.name == **name))

@@ -10,6 +10,7 @@ use crate::engine::{Engine, Engines};
 use crate::measure::{Contender, Runs, in_turn, run};
 use crate::memory;
 use crate::report::{Budget, table, verdict};
+use crate::transfer;
 
 /// A scenario.
 pub(crate) struct Scenario {
@@ -51,6 +52,12 @@ pub(crate) const ALL: &[Scenario] = &[
     ),
     scenario("save", "`save` of that image", save),
     scenario("load", "`load` of a saved image", load),
+    scenario(
+        "pull",
+        "`pull` of Debian and of 1 GB in 20,000 files from a registry on loopback",
+        transfer::pull,
+    ),
+    scenario("push", "`push` of these images", transfer::push),
     scenario("commit", "`commit` of 2,000 new files (8 MB)", commit),
     scenario(
         "build-cached",
