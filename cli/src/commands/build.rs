@@ -146,21 +146,13 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
     for note in request::without_effect(matches) {
         output::note(note);
     }
-    let quiet = words::is_on(matches, "quiet");
-    let style = match words::text(matches, "progress") {
-        _ if quiet => Style::Quiet,
-        word => Style::parse(word.unwrap_or("auto"))?,
-    };
+    let style = style(matches)?;
     let store = Store::open(&context.root)?;
     let display = Display::new(style);
     let cancel = Cancel::new().map_err(|error| io_failure("cannot make a descriptor", &error))?;
     let cancel = Arc::new(cancel);
     let signal = Arc::new(AtomicU8::new(0));
-    let shell = match words::text(matches, "on-error") {
-        None | Some("fail") => false,
-        Some("shell") => true,
-        Some(other) => return Err(words::bad("on-error", other, "want shell or fail")),
-    };
+    let shell = shell_on_error(matches)?;
     let registries = Lazily::default();
     let trace = words::text(matches, "trace").map(|_| Trace::new(display.progress()));
     let job = Job {
@@ -216,14 +208,18 @@ fn run(context: &Context, matches: &ArgMatches) -> Result<u8, Failure> {
             if let (BuildError::Step(step), true) = (&error, shell) {
                 open_shell(step.kept.as_ref());
             }
-            let interrupted = matches!(error, BuildError::Canceled);
-            let failure = report::failure(error);
-            Err(match signal.load(Ordering::Relaxed) {
-                // As of a program that the signal has ended.
-                signal @ 1.. if interrupted => failure.code(128 + signal),
-                _ => failure,
-            })
+            Err(failure(error, signal.load(Ordering::Relaxed)))
         }
+    }
+}
+
+/// With the exit code of a program that the signal has ended, if one has interrupted the build.
+fn failure(error: BuildError, signal: u8) -> Failure {
+    let interrupted = matches!(error, BuildError::Canceled);
+    let failure = report::failure(error);
+    match signal {
+        1.. if interrupted => failure.code(128 + signal),
+        _ => failure,
     }
 }
 
@@ -255,6 +251,23 @@ fn check_only(matches: &ArgMatches) -> Result<bool, Failure> {
         None | Some("build") => Ok(words::is_on(matches, "check")),
         Some("check" | "lint") => Ok(true),
         Some(other) => Err(words::bad("call", other, "want build or check")),
+    }
+}
+
+/// `--quiet`, `--progress`.
+fn style(matches: &ArgMatches) -> Result<Style, Failure> {
+    match words::text(matches, "progress") {
+        _ if words::is_on(matches, "quiet") => Ok(Style::Quiet),
+        word => Style::parse(word.unwrap_or("auto")),
+    }
+}
+
+/// `--on-error`: whether it is `shell`.
+fn shell_on_error(matches: &ArgMatches) -> Result<bool, Failure> {
+    match words::text(matches, "on-error") {
+        None | Some("fail") => Ok(false),
+        Some("shell") => Ok(true),
+        Some(other) => Err(words::bad("on-error", other, "want shell or fail")),
     }
 }
 
