@@ -2,7 +2,6 @@
 //! docker read.
 
 use std::env;
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -17,7 +16,7 @@ use rctr_storage::registry::{
 
 use crate::commands::words;
 use crate::credentials::{Keys, Login};
-use crate::report::Failure;
+use crate::report::{Failure, Refused};
 
 /// A client, and who we are.
 pub(crate) struct Registries {
@@ -120,7 +119,7 @@ impl Lazily {
     /// # Errors
     /// When settings are damaged, or it isn't allowed.
     pub(crate) fn repository(&self, name: &Reference, access: Access) -> Result<Repository, Cause> {
-        let failed = |failure: Failure| -> Cause { Box::new(NoRegistry(failure)) };
+        let failed = |failure: Failure| -> Cause { Box::new(Refused(failure)) };
         let registries = match self.made.get() {
             Some(made) => made,
             None => {
@@ -131,28 +130,6 @@ impl Lazily {
         registries.prefetch(name).map_err(failed)?;
         let found = registries.client.repository(name, access);
         found.map_err(|error| -> Cause { Box::new(error) })
-    }
-}
-
-/// Why registries can't be reached at all.
-#[derive(Debug)]
-struct NoRegistry(Failure);
-
-impl fmt::Display for NoRegistry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)?;
-        self.0
-            .causes
-            .iter()
-            .try_for_each(|cause| write!(f, ": {cause}"))
-    }
-}
-
-impl std::error::Error for NoRegistry {}
-
-impl Explain for NoRegistry {
-    fn hint(&self) -> Option<String> {
-        self.0.hint.clone()
     }
 }
 

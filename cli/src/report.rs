@@ -23,6 +23,28 @@ pub(crate) struct Failure {
     pub(crate) hint: Option<String>,
 }
 
+/// A failure as the builder hears of it: what this host or the settings of registries don't allow.
+#[derive(Debug)]
+pub(crate) struct Refused(pub(crate) Failure);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)?;
+        self.0
+            .causes
+            .iter()
+            .try_for_each(|cause| write!(f, ": {cause}"))
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl Explain for Refused {
+    fn hint(&self) -> Option<String> {
+        self.0.hint.clone()
+    }
+}
+
 impl Failure {
     /// A failure with Docker's general exit code 1.
     pub(crate) fn new(message: impl Into<String>) -> Self {

@@ -1,6 +1,5 @@
 //! `rctr build`.
 
-use std::fmt;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -17,7 +16,6 @@ use rctr_runtime::emulation::{self, Emulation};
 use rctr_runtime::identity::{self, Mounts};
 use rctr_runtime::plan::Driver;
 use rctr_storage::Store;
-use rctr_storage::explain::Explain;
 use rctr_storage::manifest::Platform;
 
 use super::create::io_failure;
@@ -28,7 +26,7 @@ use crate::output;
 use crate::progress::trace::Trace;
 use crate::progress::{Display, Style};
 use crate::registries::Lazily;
-use crate::report::Failure;
+use crate::report::{Failure, Refused};
 use crate::request::build_output::Outputs;
 use crate::request::{build as request, build_output};
 use crate::web;
@@ -77,28 +75,6 @@ impl Host for Here<'_> {
 
     fn emulation(&self, platform: &Platform) -> Option<Emulation> {
         emulation::find(&platform.to_string(), &self.context.path)
-    }
-}
-
-/// Why the host allows no containers.
-#[derive(Debug)]
-struct Refused(Failure);
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)?;
-        self.0
-            .causes
-            .iter()
-            .try_for_each(|cause| write!(f, ": {cause}"))
-    }
-}
-
-impl std::error::Error for Refused {}
-
-impl Explain for Refused {
-    fn hint(&self) -> Option<String> {
-        self.0.hint.clone()
     }
 }
 
